@@ -1,0 +1,121 @@
+"""The loop that every action goes through. Check mode is the loop without its last line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Tuple
+
+from .change import Change, forecast_hash
+from .host import Host, Probe
+from .spec import Action, Params
+
+Emit = Callable[[Dict[str, Any]], None]
+
+
+class Step(Protocol):
+    """One resource. Only steps know how to check, diff and apply."""
+
+    def check(self, probe: Probe) -> Optional[Change]:
+        """What `apply` would change; None when all is as it should be."""
+
+    def apply(self, host: Host) -> None:
+        """Make it so. Called only right after `check` returned a change; raises HostError."""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A value in an action's result that is shown once and kept out of receipts."""
+
+    value: str
+
+
+@dataclass
+class Outcome:
+    """What a run did, or what a plan would do."""
+
+    changes: List[Change] = field(default_factory=list)
+    data: Dict[str, Any] = field(default_factory=dict)
+    secrets: Dict[str, str] = field(default_factory=dict)
+    plan_sha256: str = ""
+
+
+class Refused(Exception):
+    """The action cannot or must not be done here; a sentence for people, and a code from docs/protocol.md."""
+
+    def __init__(self, message: str, code: str = "action-failed") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class PlanChanged(Refused):
+    """The server's own forecast is not the one that was approved."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is no longer as it was when the plan was approved", "plan-changed")
+
+
+def read(action: Action, params: Params, probe: Probe) -> Outcome:
+    """Run a read action."""
+    return _with_data(Outcome(), action.plan(params, probe))
+
+
+def forecast(action: Action, params: Params, probe: Probe) -> Outcome:
+    """The full check pass: what would change, in order, and its hash. Writes nothing: there is no Host here."""
+    outcome = Outcome()
+    steps = action.plan(params, probe)
+    outcome = _with_data(outcome, _walk(steps, lambda step: _note(step.check(probe), outcome.changes)))
+    outcome.plan_sha256 = forecast_hash(action.name, outcome.changes)
+    return outcome
+
+
+def run(action: Action, params: Params, probe: Probe, host: Host, emit: Emit, approved: str = "") -> Outcome:
+    """Forecast, compare with the approved plan, then do it, probing again just before each step.
+
+    `probe` must be a forecasting one. `emit` hears of each change after it was made, so that a run that fails half-way
+    still tells what it did.
+
+    Raises PlanChanged before anything was written, Refused and HostError in the middle.
+    """
+    plan_sha256 = forecast(action, params, probe).plan_sha256
+    if approved and approved != plan_sha256:
+        raise PlanChanged
+    outcome = Outcome(plan_sha256=plan_sha256)
+
+    def act(step: Step) -> None:
+        change = step.check(host)
+        if change:
+            emit({"t": "step", "doing": f"{change.verb} {change.kind} {change.name}"})
+            step.apply(host)
+            outcome.changes.append(change)
+            emit({"t": "change", "change": change.as_json()})
+
+    return _with_data(outcome, _walk(action.plan(params, host), act))
+
+
+def _walk(steps: Iterator[Step], visit: Callable[[Step], None]) -> Any:
+    """Drive the generator; what it returns is the action's result."""
+    try:
+        while True:
+            visit(next(steps))
+    except StopIteration as end:
+        return end.value
+
+
+def _note(change: Optional[Change], changes: List[Change]) -> None:
+    if change:
+        changes.append(change)
+
+
+def _with_data(outcome: Outcome, result: Optional[Dict[str, Any]]) -> Outcome:
+    for key, value in (result or {}).items():
+        if isinstance(value, Secret):
+            outcome.secrets[key] = value.value
+        else:
+            outcome.data[key] = value
+    return outcome
+
+
+def split(name: str) -> Tuple[str, str]:
+    """Area and verb of an action's name."""
+    area, _, verb = name.partition(".")
+    return area, verb

@@ -1,0 +1,1 @@
+"""The machine itself: facts, updates, reboot, name and time zone."""

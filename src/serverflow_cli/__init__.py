@@ -1,0 +1,3 @@
+"""ServerFlow: the operator's side of `sf`."""
+
+__version__ = "0.1.0"
