@@ -1,22 +1,23 @@
-"""Which actions exist: an area is a folder, an action is a file in it. Read by the CLI and by the build of registry.json."""
+"""Which actions exist: an area is a folder, an action is a file in it. The CLI and registry.json are made from here."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 from .kit.spec import Action
 
 _HERE = Path(__file__).parent
 
 
-def areas() -> List[str]:
+def areas() -> list[str]:
     """Area names, sorted."""
     return sorted(p.name for p in _HERE.iterdir() if (p / "__init__.py").is_file() and p.name != "kit")
 
 
-def verbs(area: str) -> List[str]:
+def verbs(area: str) -> list[str]:
     """Action verbs of an area, sorted."""
     return sorted(p.stem.replace("_", "-") for p in (_HERE / area).glob("[a-z]*.py"))
 
@@ -29,7 +30,7 @@ def load(name: str) -> Action:
     return find(vars(importlib.import_module(module(name))), name)
 
 
-def find(attributes: Dict[str, Any], name: str) -> Action:
+def find(attributes: dict[str, Any], name: str) -> Action:
     """The action that a module defines: one a module, named after the module."""
     found = [value for value in attributes.values() if isinstance(value, Action)]
     if [action.name for action in found] != [name]:
@@ -48,6 +49,6 @@ def module(name: str) -> str:
     return f"serverflow_actions.{area}.{verb.replace('-', '_')}"
 
 
-def manifest() -> Dict[str, Any]:
+def manifest() -> dict[str, Any]:
     """The content of registry.json."""
     return {"v": 1, "actions": {name: load(name).manifest(module(name)) for name in names()}}

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes sure a Docker engine and Compose v2 answer; installs and starts them where it can. Safe to repeat and to race.
+# images.sh sources this file for its functions.
 set -euo pipefail
 
 LOG=/var/log/dockerd.log
 
-fail() { echo "engine.sh: $*" >&2; exit 1; }
+fail() { echo "${0##*/}: $*" >&2; exit 1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 engine_answers() { docker info >/dev/null 2>&1; }
 compose_answers() { docker compose version >/dev/null 2>&1; }
@@ -14,6 +15,9 @@ apt_install() {
   local install=(env DEBIAN_FRONTEND=noninteractive apt-get -qy -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@")
   as_root "${install[@]}" || { as_root apt-get -qq update && as_root "${install[@]}"; }
 }
+
+# Prints where this machine gets Debian's packages from; nothing on other systems.
+debian_mirror() { apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1; }
 
 # Prints the pid of the named program in our network namespace. An engine inside a container is not ours, and
 # a second engine beside ours would delete the first one's bridge.
@@ -35,7 +39,7 @@ install_compose() {
   done
   # Debian 12 has only the old one, but Debian 13's is a single program that runs there: fetch that package with an
   # apt state of its own, so that the machine's package sources stay as they are.
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+  mirror=$(debian_mirror)
   [ -n "$mirror" ] || fail "install Docker Compose v2 (https://docs.docker.com/compose/install/linux/), then try again"
   dir=$(mktemp -d)
   (
@@ -62,7 +66,7 @@ CONF
 wait_for_engine() {
   local try
   for try in $(seq 300); do
-    if engine_answers; then return; fi
+    if as_root docker info >/dev/null 2>&1; then return; fi
     if [ "$try" -gt 10 ] && ! pid_here dockerd >/dev/null; then return 1; fi
     sleep 0.2
   done
@@ -90,29 +94,31 @@ start_engine() {
   pid_here containerd >/dev/null || as_root rm -f /run/containerd/containerd.sock /run/docker/containerd/containerd.pid
   if launch; then return; fi
   # Kernels without nftables, then file systems that overlayfs cannot use.
-  if ! pid_here dockerd >/dev/null && as_root iptables-legacy -t nat -S >/dev/null 2>&1; then
+  if ! pid_here dockerd >/dev/null && ! as_root iptables -t nat -S >/dev/null 2>&1 &&
+    as_root iptables-legacy -t nat -S >/dev/null 2>&1; then
     as_root update-alternatives --set iptables /usr/sbin/iptables-legacy
     if launch; then return; fi
   fi
   pid_here dockerd >/dev/null || launch --storage-driver=vfs
 }
 
-if engine_answers && compose_answers; then exit 0; fi
-[ -z "${DOCKER_HOST:-}" ] || engine_answers || fail "no Docker engine answers at DOCKER_HOST=$DOCKER_HOST"
-[ -e /etc/debian_version ] || fail "install and start Docker Engine with Compose v2 (https://docs.docker.com/engine/install/), then try again"
-as_root true 2>/dev/null || fail "start Docker with Compose v2, or run this as root or with sudo that asks for no password"
+ensure_engine() {
+  if engine_answers && compose_answers; then return; fi
+  [ -z "${DOCKER_HOST:-}" ] || engine_answers || fail "no Docker engine answers at DOCKER_HOST=$DOCKER_HOST"
+  [ -e /etc/debian_version ] || fail "install and start Docker Engine with Compose v2 (https://docs.docker.com/engine/install/), then try again"
+  as_root true 2>/dev/null || fail "start Docker with Compose v2, or run this as root or with sudo that asks for no password"
 
-# Callers may run in parallel: one of them does the work, the others find it done.
-exec 9>"${TMPDIR:-/tmp}/serverflow-engine.lock"
-flock 9
-if ! engine_answers; then
-  command -v dockerd >/dev/null || apt_install docker.io
-  command -v docker >/dev/null || apt_install docker-cli # a package of its own since Debian 13
-  start_engine || {
-    [ "$(id -u)" = 0 ] || ! as_root docker info >/dev/null 2>&1 ||
-      fail "the engine runs, but you may not use it: sudo usermod -aG docker $(id -un), then log in again"
-    fail "the Docker engine does not start: see $LOG (or journalctl -u docker)"
-  }
-fi
-compose_answers || install_compose
-compose_answers || fail "Docker Compose v2 does not work here: install it (https://docs.docker.com/compose/install/linux/)"
+  # Callers may run in parallel: one of them does the work, the others find it done.
+  exec 9>"${TMPDIR:-/tmp}/serverflow-engine-$(id -u).lock"
+  flock 9
+  if ! engine_answers && ! as_root docker info >/dev/null 2>&1; then
+    command -v dockerd >/dev/null || apt_install docker.io
+    command -v docker >/dev/null || apt_install docker-cli # a package of its own since Debian 13
+    start_engine || fail "the Docker engine does not start: see $LOG or, under systemd, journalctl -u docker"
+  fi
+  engine_answers || fail "Docker runs, but you may not use it: sudo usermod -aG docker $(id -un), then log in again"
+  compose_answers || install_compose
+  compose_answers || fail "Docker Compose v2 does not work here: install it (https://docs.docker.com/compose/install/linux/)"
+}
+
+[ "${BASH_SOURCE[0]}" != "$0" ] || ensure_engine

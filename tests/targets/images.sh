@@ -2,14 +2,14 @@
 # Makes the images of the test servers: images.sh [debian11] [debian12] [debian13] (default: all).
 # An image remembers the recipe (this file) that it was made with; only a changed recipe makes it anew.
 set -euo pipefail
+shopt -s inherit_errexit
+source "$(dirname "${BASH_SOURCE[0]}")/engine.sh"
 
 IMAGE=serverflow-target
 LABEL=serverflow.recipe
 RECIPE=$(sha256sum <"${BASH_SOURCE[0]}" | cut -d ' ' -f 1)
 declare -A SUITES=([debian11]=bullseye [debian12]=bookworm [debian13]=trixie)
 
-fail() { echo "images.sh: $*" >&2; exit 1; }
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 image_is_current() { [ "$(docker image inspect -f "{{index .Config.Labels \"$LABEL\"}}" "$IMAGE:$1" 2>/dev/null)" = "$RECIPE" ]; }
 
 # Runs as root inside the base system.
@@ -36,6 +36,8 @@ for deb in *.deb; do
   dpkg-deb -f "$deb"
   printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d ' ' -f 1)"
 done >Packages
+printf 'Date: %s\nSHA256:\n %s %s Packages\n' "$(LC_ALL=C date -u '+%a, %d %b %Y %T UTC')" \
+  "$(sha256sum Packages | cut -d ' ' -f 1)" "$(stat -c %s Packages)" >Release
 cd /
 # apt prefers what it reads first, so the local repository is named to come first.
 [ ! -s /etc/apt/sources.list ] || mv /etc/apt/sources.list /etc/apt/sources.list.d/debian.list
@@ -58,20 +60,27 @@ systemctl set-default multi-user.target
 
 cat >/sbin/target-init <<'INIT'
 #!/bin/sh
-# systemd hands mounts to its services (LoadCredential=, ProtectSystem=), which takes shared propagation.
+# systemd hands mounts down to its services (LoadCredential=, ProtectSystem=); Docker's private mounts let none through.
 mount --make-rshared /
-# Each server has host keys of its own and keeps them over reboots: made at its first start, not in the image.
-for type in ed25519 ecdsa; do
-  key=/etc/ssh/ssh_host_${type}_key
-  [ -e "$key" ] || ssh-keygen -q -t "$type" -N '' -C "root@$(hostname)" -f "$key"
-done
+# A server's first start. It has host keys of its own and keeps them over reboots, so the image holds none.
+if [ ! -e /etc/ssh/ssh_host_ed25519_key ]; then
+  for type in ecdsa ed25519; do
+    ssh-keygen -q -t "$type" -N '' -C "root@$(hostname)" -f "/etc/ssh/ssh_host_${type}_key"
+  done
+  for user in root admin pwadmin; do
+    dir=$(getent passwd "$user" | cut -d : -f 6)/.ssh
+    install -d -m 700 -o "$user" -g "$user" "$dir"
+    printf '%s\n' "${ADMIN_KEY:-}" | install -m 600 -o "$user" -g "$user" /dev/stdin "$dir/authorized_keys"
+  done
+fi
 # Services do not see this environment, so apt must be told of the host's proxy.
 [ -z "${http_proxy:-}" ] || echo "Acquire::http::Proxy \"$http_proxy\";" >/etc/apt/apt.conf.d/proxy
 exec /sbin/init
 INIT
 chmod +x /sbin/target-init
 rm -f /usr/sbin/policy-rc.d /etc/ssh/ssh_host_* /var/log/*.log /var/log/apt/*
-: >/etc/machine-id # empty: each server makes its own
+: >/etc/machine-id # empty: each server makes its own, and would take D-Bus's if there were one
+rm -f /var/lib/dbus/machine-id
 PROVISION
 }
 
@@ -84,7 +93,11 @@ base_image() {
     return
   fi
   if ! docker image inspect "$own" >/dev/null 2>&1; then
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | head -n 1)
+    if ! command -v mmdebstrap >/dev/null; then
+      command -v apt-get >/dev/null || fail "neither Docker Hub nor mmdebstrap can be had: install mmdebstrap"
+      apt_install mmdebstrap debian-archive-keyring >&2
+    fi
+    mirror=$(command -v apt-get >/dev/null && debian_mirror) || true
     [ -z "$mirror" ] || mirrors=("$mirror") # else mmdebstrap knows where Debian is
     as_root mmdebstrap --variant=minbase --aptopt='Acquire::Languages "none"' --dpkgopt=force-unsafe-io \
       "$suite" - "${mirrors[@]}" | docker import - "$own" >&2
@@ -94,14 +107,16 @@ base_image() {
 
 build() {
   local release=$1 base container
-  exec 9>"${TMPDIR:-/tmp}/$IMAGE-$release.lock" # two callers must not build the same image twice
+  exec 9>"${TMPDIR:-/tmp}/$IMAGE-$release-$(id -u).lock" # two callers must not build the same image twice
   flock 9
   if image_is_current "$release"; then return; fi
   base=$(base_image "${SUITES[$release]}")
-  container=$(docker create -i -e http_proxy -e https_proxy -e no_proxy "$base" sh)
-  trap 'docker rm -f "$container" >/dev/null' EXIT
-  provision | docker start -ai "$container"
-  docker commit --change "LABEL $LABEL=$RECIPE" --change 'ENV container=docker' --change 'STOPSIGNAL SIGRTMIN+3' \
+  container=$(docker create -i --stop-signal SIGRTMIN+3 "$base" sh)
+  # shellcheck disable=SC2064 # expanded now: the variable is gone when the trap runs
+  trap "docker rm -f $container >/dev/null" EXIT
+  # The proxy goes in by hand: as an option of `docker create` it would stay in the image.
+  { [ -z "${http_proxy:-}" ] || printf 'export http_proxy=%q\n' "$http_proxy"; provision; } | docker start -ai "$container"
+  docker commit --change "LABEL $LABEL=$RECIPE" --change 'ENV container=docker' \
     --change 'ENTRYPOINT ["/sbin/target-init"]' --change 'CMD []' "$container" "$IMAGE:$release"
 }
 
@@ -112,7 +127,25 @@ for release; do
   image_is_current "$release" || missing+=("$release")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
+engine_answers || fail "no Docker engine answers: run engine.sh first"
 
-if ! command -v mmdebstrap >/dev/null && command -v apt-get >/dev/null; then
-  :
-fi
+# Releases are built side by side; what one of them says is shown only when it fails.
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+declare -A builds=()
+for release in "${missing[@]}"; do
+  (build "$release") >"$logs/$release" 2>&1 &
+  builds[$release]=$!
+done
+status=0
+for release in "${missing[@]}"; do
+  if wait "${builds[$release]}"; then
+    echo "$IMAGE:$release is ready"
+  else
+    tail -n 30 "$logs/$release" >&2
+    echo "$IMAGE:$release could not be made" >&2
+    status=1
+  fi
+done
+docker image prune -f --filter "label=$LABEL" >/dev/null # what the new ones replace
+exit "$status"

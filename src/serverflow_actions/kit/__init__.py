@@ -1,8 +1,8 @@
 """What actions are written with."""
 
 from .change import Change
-from .engine import Refused, Secret
+from .engine import Refused, Secret, Steps
 from .host import Host, HostError, Probe
 from .spec import Action, Params, action, param
 
-__all__ = ["Action", "Change", "Host", "HostError", "Params", "Probe", "Refused", "Secret", "action", "param"]
+__all__ = ["Action", "Change", "Host", "HostError", "Params", "Probe", "Refused", "Secret", "Steps", "action", "param"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 #: A value before and after; `None` means absent. Secret values never get here: steps put a placeholder.
-Fields = Dict[str, Tuple[Any, Any]]
+Fields = dict[str, tuple[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Change:
     diff: str = ""
     note: str = ""
 
-    def as_json(self) -> Dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The form in receipts and in `--json`."""
-        out: Dict[str, Any] = {"verb": self.verb, "kind": self.kind, "name": self.name}
+        out: dict[str, Any] = {"verb": self.verb, "kind": self.kind, "name": self.name}
         if self.fields:
             out["fields"] = {key: list(pair) for key, pair in sorted(self.fields.items())}
         if self.diff:
@@ -38,19 +38,19 @@ class Change:
         return out
 
 
-def from_json(value: Dict[str, Any]) -> Change:
+def from_json(value: dict[str, Any]) -> Change:
     """The change that `as_json` wrote."""
     fields = {key: (pair[0], pair[1]) for key, pair in value.get("fields", {}).items()}
     return Change(value["verb"], value["kind"], value["name"], fields, value.get("diff", ""), value.get("note", ""))
 
 
-def forecast_hash(action: str, changes: List[Change]) -> str:
+def forecast_hash(action: str, changes: list[Change]) -> str:
     """SHA-256 over what a plan would do. The hash of the plan that a person approved travels in the signed command."""
     plain = [[c.verb, c.kind, c.name, sorted((k, list(v)) for k, v in c.fields.items())] for c in changes]
     return hashlib.sha256(json.dumps([action, plain], separators=(",", ":"), ensure_ascii=True).encode()).hexdigest()
 
 
-def differing(before: Dict[str, Any], after: Dict[str, Any]) -> Optional[Fields]:
+def differing(before: dict[str, Any], after: dict[str, Any]) -> Fields | None:
     """The fields of `after` that `before` does not already have; None when there are none."""
     fields = {key: (before.get(key), value) for key, value in after.items() if before.get(key) != value}
     return fields or None

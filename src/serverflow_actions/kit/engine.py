@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Optional, Protocol, Tuple
+from typing import Any, Callable, Protocol
 
 from .change import Change, forecast_hash
 from .host import Host, Probe
 from .spec import Action, Params
 
-Emit = Callable[[Dict[str, Any]], None]
+Emit = Callable[[dict[str, Any]], None]
 
 
 class Step(Protocol):
     """One resource. Only steps know how to check, diff and apply."""
 
-    def check(self, probe: Probe) -> Optional[Change]:
+    def check(self, probe: Probe) -> Change | None:
         """What `apply` would change; None when all is as it should be."""
 
     def apply(self, host: Host) -> None:
         """Make it so. Called only right after `check` returned a change; raises HostError."""
+
+
+#: What the plan function of a change or task returns: steps, and at the end the action's result (a dict or None).
+Steps = Generator[Step, None, Any]
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,9 @@ class Secret:
 class Outcome:
     """What a run did, or what a plan would do."""
 
-    changes: List[Change] = field(default_factory=list)
-    data: Dict[str, Any] = field(default_factory=dict)
-    secrets: Dict[str, str] = field(default_factory=dict)
+    changes: list[Change] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
     plan_sha256: str = ""
 
 
@@ -101,12 +106,12 @@ def _walk(steps: Iterator[Step], visit: Callable[[Step], None]) -> Any:
         return end.value
 
 
-def _note(change: Optional[Change], changes: List[Change]) -> None:
+def _note(change: Change | None, changes: list[Change]) -> None:
     if change:
         changes.append(change)
 
 
-def _with_data(outcome: Outcome, result: Optional[Dict[str, Any]]) -> Outcome:
+def _with_data(outcome: Outcome, result: dict[str, Any] | None) -> Outcome:
     for key, value in (result or {}).items():
         if isinstance(value, Secret):
             outcome.secrets[key] = value.value
@@ -115,7 +120,7 @@ def _with_data(outcome: Outcome, result: Optional[Dict[str, Any]]) -> Outcome:
     return outcome
 
 
-def split(name: str) -> Tuple[str, str]:
+def split(name: str) -> tuple[str, str]:
     """Area and verb of an action's name."""
     area, _, verb = name.partition(".")
     return area, verb

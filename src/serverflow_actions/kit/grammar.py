@@ -1,6 +1,7 @@
 """The grammars of outside values. Each function takes what came in and returns the checked value, or raises ValueError.
 
-None of them accepts a leading dash, so that no value can be read as an option by the program that gets it.
+None of them accepts a leading dash, so that no value can be read as an option by the program that gets it; the one
+exception is `document`, which is content and never an argument.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Any, Callable, Dict, Match
+from re import Match
+from typing import Any, Callable
 
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -46,18 +48,21 @@ def text(raw: Any) -> str:
 
 def document(raw: Any) -> str:
     """Text of several lines, at most 32 KiB, without control characters other than tab and newline."""
-    if not isinstance(raw, str) or len(raw) > 32768 or any(ord(c) < 32 and c not in "\t\n" for c in raw) or "\x7f" in raw:
+    if (
+        not isinstance(raw, str)
+        or len(raw) > 32768
+        or any(ord(c) < 32 and c not in "\t\n" for c in raw)
+        or "\x7f" in raw
+    ):
         raise ValueError("must be text of at most 32 KiB without control characters")
     return raw
 
 
 def integer(raw: Any) -> int:
-    """A whole number; decimal digits when it comes as text."""
-    if isinstance(raw, bool):
-        raise ValueError(f"{raw!r} is not a whole number")
-    if isinstance(raw, int):
-        return raw
-    return int(_whole(raw, r"-?[0-9]{1,18}", "a whole number").group())
+    """A whole number from 0 to 10^18 - 1; decimal digits when it comes as text."""
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        raw = str(raw)
+    return int(_whole(raw, r"[0-9]{1,18}", "a whole number").group())
 
 
 def port(raw: Any) -> int:
@@ -70,9 +75,9 @@ def port(raw: Any) -> int:
 
 def boolean(raw: Any) -> bool:
     """true or false."""
-    if raw in (True, "true"):
+    if raw is True or raw == "true":
         return True
-    if raw in (False, "false"):
+    if raw is False or raw == "false":
         return False
     raise ValueError(f"{_shown(raw)} is not true or false")
 
@@ -93,7 +98,7 @@ def unit(raw: Any) -> str:
     """A systemd unit name (systemd.unit(5)); `.service` is added when there is no suffix."""
     suffixes = "service|socket|timer|target|path|mount|slice|scope|swap|automount|device"
     name = str(_whole(raw, r"[A-Za-z0-9_][A-Za-z0-9:_.\\@-]{0,200}", "a unit name").group())
-    if name.split("@", 1)[0] == "" or ".." in name:
+    if ".." in name:
         raise ValueError(f"{_shown(raw)} is not a unit name")
     return name if re.search(rf"\.({suffixes})\Z", name) else name + ".service"
 
@@ -105,6 +110,31 @@ def path(raw: Any) -> str:
     if raw != "/" and any(part in ("", ".", "..") for part in raw[1:].split("/")):
         raise ValueError(f"{_shown(raw)} has an empty, . or .. part")
     return raw
+
+
+def relpath(raw: Any) -> str:
+    """A path, absolute or relative, without empty, `.` or `..` parts, control characters or a leading dash."""
+    if not isinstance(raw, str) or raw.startswith(("-", "/")):
+        return path(raw)
+    return path("/" + raw)[1:]
+
+
+def cidr(raw: Any) -> str:
+    """An IPv4 or IPv6 address or network in its usual form; host bits of a network are cleared."""
+    import ipaddress  # costs a few milliseconds that most actions need not spend
+
+    try:
+        text = str(_whole(raw, r"[0-9a-fA-F:.]{2,45}(?:/[0-9]{1,3})?", "an address or network").group())
+        return str(ipaddress.ip_network(text, strict=False) if "/" in text else ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"{_shown(raw)} is not an address or network") from None
+
+
+def address(raw: Any) -> str:
+    """An IPv4 or IPv6 address in its usual form."""
+    if isinstance(raw, str) and "/" in raw:
+        raise ValueError(f"{_shown(raw)} is a network, not an address")
+    return cidr(raw)
 
 
 def sshkey(raw: Any) -> str:
@@ -120,26 +150,35 @@ def sshkey(raw: Any) -> str:
         blob = base64.b64decode(encoded, validate=True)
     except binascii.Error:
         raise ValueError("the key's base64 is damaged") from None
-    if blob[4 : 4 + len(kind)] != kind.encode():
+    if blob[: 4 + len(kind)] != len(kind).to_bytes(4, "big") + kind.encode():
         raise ValueError("the key's type does not match its content")
     return str(match.group())
 
 
-label = _matcher(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", "a name (a-z, 0-9 and -, at most 63 characters, as a DNS label)", 63)
-name = _matcher(r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name (a-z, 0-9 and -, starting with a letter, at most 32 characters)", 32)
+label = _matcher(
+    r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", "a name (a-z, 0-9 and -, at most 63 characters, as a DNS label)", 63
+)
+name = _matcher(
+    r"[a-z](?:[a-z0-9-]{0,30}[a-z0-9])?", "a name (a-z, 0-9 and -, starting with a letter, at most 32 characters)", 32
+)
 username = _matcher(r"[a-z_][a-z0-9_-]{0,31}", "a user name (useradd(8))", 32)
-package = _matcher(r"[a-z0-9][a-z0-9+.-]+(?::[a-z0-9]+)?", "a package name (Debian Policy 5.6.1)", 128)
+# apt-get reads a trailing dash as "remove it".
+package = _matcher(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.](?::[a-z0-9]+)?", "a package name (Debian Policy 5.6.1)", 128)
 hostname = _matcher(
-    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*", "a host name (RFC 1123)", 253
+    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*",
+    "a host name (RFC 1123)",
+    253,
 )
 timezone = _matcher(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}", "a time zone such as Europe/Paris", 64)
 mode = _matcher(r"0?[0-7]{3}", "a file mode such as 0640", 4)
 ulid = _matcher(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", "an operation id", 26)
 sha256 = _matcher(r"[0-9a-f]{64}", "a SHA-256 hash", 64)
-cidr = _matcher(r"[0-9a-fA-F:.]{2,45}(?:/[0-9]{1,3})?", "an address or network", 49)
+fingerprint = _matcher(r"SHA256:[A-Za-z0-9+/]{43}", "a key's fingerprint as `ssh-keygen -l` prints it", 50)
+gecos = _matcher(r"[^\x00-\x1f\x7f:,=-][^\x00-\x1f\x7f:,=]{0,126}", "a person's name or a remark without : , =", 127)
 
-TYPES: Dict[str, Callable[[Any], Any]] = {
-    "text": text, "document": document, "integer": integer, "port": port, "boolean": boolean, "size": size, "duration": duration,
-    "unit": unit, "path": path, "sshkey": sshkey, "label": label, "name": name, "username": username, "package": package,
-    "hostname": hostname, "timezone": timezone, "mode": mode, "ulid": ulid, "sha256": sha256, "cidr": cidr,
+TYPES: dict[str, Callable[[Any], Any]] = {
+    "text": text, "document": document, "integer": integer, "port": port, "boolean": boolean, "size": size,
+    "duration": duration, "unit": unit, "path": path, "relpath": relpath, "sshkey": sshkey, "fingerprint": fingerprint,
+    "label": label, "name": name, "username": username, "gecos": gecos, "package": package, "hostname": hostname,
+    "timezone": timezone, "mode": mode, "ulid": ulid, "sha256": sha256, "cidr": cidr, "address": address,
 }  # fmt: skip

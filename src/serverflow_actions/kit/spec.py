@@ -7,13 +7,14 @@ registry manifest and the sandbox.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Union
 
 from . import grammar
 
-Value = Union[str, int, bool, List[str]]
+Value = Union[str, int, bool, list[str]]
 Params = SimpleNamespace
 
 KINDS = ("change", "read", "task")
@@ -29,8 +30,8 @@ class BadParams(ValueError):
 class Param:
     """One value of an action.
 
-    `type` names a grammar in `kit.grammar` (`unit`, `size`, `port` …). `many` makes it a list. `secret` values travel in
-    the secrets frame and never reach argv, logs, receipts or diffs. `positional` puts it before the options on the
+    `type` names a grammar in `kit.grammar` (`unit`, `size`, `port` …). `many` makes it a list. `secret` values travel
+    in the secrets frame and never reach argv, logs, receipts or diffs. `positional` puts it before the options on the
     command line. `complete` says what the shell completes it from (`unit`, `app`, `package` …).
     """
 
@@ -38,9 +39,9 @@ class Param:
     type: str
     help: str
     default: Any = REQUIRED
-    choices: Tuple[str, ...] = ()
-    minimum: Optional[int] = None
-    maximum: Optional[int] = None
+    choices: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
     many: bool = False
     secret: bool = False
     positional: bool = False
@@ -62,7 +63,7 @@ def param(name: str, type: str, help: str, **options: Any) -> Param:
 class Action:
     """One thing that a server can be asked to do.
 
-    `writes`, `units`, `packages` and `data_of` say what the sandbox opens; `{name}` stands for the parameter of that name.
+    `writes`, `units` and `packages` say what the sandbox opens; `{name}` stands for the parameter of that name.
 
     kind          change (a generator of steps), read (returns a dict), task (steps for a one-off such as a restart)
     profile       the sandbox, see docs/protocol.md
@@ -73,9 +74,10 @@ class Action:
     packages      packages that it may install or remove; ("*",) for the package area itself
     accounts      whether it may add, change and remove users and groups
     host_verbs    reboot, hostname, timezone: rare powers, each named
-    reads         folders that a read opens although only root may read them
+    reads         folders that a read opens although only root may read them; "journal" for the journal
     run_as        "app": the engine runs as the user of the app that the parameter `app` (or `name`) names
     locks         locks that it takes; () is none, ("server",) the server's
+    streams       the plan function of this read yields chunks of bytes instead of returning a dict
     destructive   asks for the name to be typed
     table         the table of fleet.toml that the short command edits ("redis"); "" for none
     """
@@ -84,20 +86,20 @@ class Action:
     summary: str
     kind: str
     plan: Callable[[Params, Any], Any]
-    params: Tuple[Param, ...] = ()
+    params: tuple[Param, ...] = ()
     version: int = 1
     profile: str = "cfg"
     timeout: int = 60
     memory: int = 256 * 1024 * 1024
-    writes: Tuple[str, ...] = ()
-    units: Tuple[str, ...] = ()
-    packages: Tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     accounts: bool = False
-    host_verbs: Tuple[str, ...] = ()
-    reads: Tuple[str, ...] = ()
+    host_verbs: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     run_as: str = ""
-    ports: Tuple[str, ...] = ()
-    locks: Tuple[str, ...] = ("server",)
+    ports: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ("server",)
     destructive: bool = False
     streams: bool = False
     table: str = ""
@@ -110,8 +112,8 @@ class Action:
     def verb(self) -> str:
         return self.name.split(".", 1)[1]
 
-    def manifest(self, module: str) -> Dict[str, Any]:
-        """What registry.json keeps of it: enough to authorise and to build the sandbox before any of its code is loaded."""
+    def manifest(self, module: str) -> dict[str, Any]:
+        """What registry.json keeps of it: enough to authorise and to build the sandbox before its code is loaded."""
         return {
             "module": module,
             "version": self.version,
@@ -136,7 +138,9 @@ class Action:
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\.[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 
 
-def action(name: str, summary: str, *, kind: str, params: Sequence[Param] = (), **options: Any) -> Callable[[Callable[..., Any]], Action]:
+def action(
+    name: str, summary: str, *, kind: str, params: Sequence[Param] = (), **options: Any
+) -> Callable[[Callable[..., Any]], Action]:
     """Turn a generator (or, for a read, a function) into an Action: `@action("redis.create", "…", kind="change")`."""
     if not _NAME.match(name) or kind not in KINDS or options.get("profile", "cfg") not in PROFILES:
         raise TypeError(f"action {name}: bad name, kind or profile")
@@ -151,7 +155,7 @@ def action(name: str, summary: str, *, kind: str, params: Sequence[Param] = (), 
     return declare
 
 
-def parse(params: Sequence[Param], values: Dict[str, Any]) -> Params:
+def parse(params: Sequence[Param], values: dict[str, Any]) -> Params:
     """Check outside values against their grammars; all problems are reported at once.
 
     Returns a namespace with one attribute for each parameter (dashes become underscores).
@@ -160,7 +164,7 @@ def parse(params: Sequence[Param], values: Dict[str, Any]) -> Params:
     """
     known = {p.name: p for p in params}
     problems = [f"{name}: unknown parameter" for name in values if name not in known]
-    out: Dict[str, Any] = {}
+    out: dict[str, Any] = {}
     for p in params:
         if p.name not in values or values[p.name] is None:
             if p.required:

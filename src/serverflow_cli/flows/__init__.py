@@ -1,0 +1,1 @@
+"""Use cases that span systems. They report events and return results; they never print."""

@@ -29,6 +29,8 @@ class Request:
     confirm_s: int = 0
     plan_sha256: str | None = None
     base: Mapping[str, str] | None = None
+    #: A read or a plan: nothing is lost when the connection is.
+    read_only: bool = False
 
 
 @dataclass(frozen=True)

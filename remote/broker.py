@@ -1,0 +1,232 @@
+"""The executor's half of the broker: what a sandboxed engine may ask for, checked against what the signed action declared.
+
+Each verb takes named values, never a command line. Whatever is not declared is refused and reported.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Callable
+
+from sandbox import expand
+from serverflow_actions.kit import grammar
+from serverflow_actions.kit.host import ENVIRONMENT, HostError, show_units
+
+#: Stopping these would cut the operator off; Safe Config Mode will allow it with a way back.
+_LIFELINES = (
+    "ssh.service",
+    "sshd.service",
+    "ssh.socket",
+    "dbus.service",
+    "dbus.socket",
+    "systemd-*",
+    "networking.service",
+)
+_UNIT_VERBS = ("start", "stop", "restart", "reload", "try-restart", "enable", "disable", "reset-failed")
+_APT = (
+    "apt-get",
+    "-q",
+    "-y",
+    "-o",
+    "Dpkg::Options::=--force-confdef",
+    "-o",
+    "Dpkg::Options::=--force-confold",
+    "-o",
+    "DPkg::Lock::Timeout=120",
+)
+_RELEVANT = re.compile(r"^(E: |W: |dpkg: error|N: Unable)", re.M)
+
+
+class Broker:
+    """Serves one run. `progress` hears of what takes long; `limits` are the packages' memory and time."""
+
+    def __init__(
+        self, manifest: dict[str, Any], params: dict[str, Any], unit: str, progress: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self._manifest = manifest
+        self._units = expand(manifest["units"], params)
+        self._packages = expand(manifest["packages"], params)
+        self._unit = unit
+        self._progress = progress
+        self.installed = False
+        self.reboot = False
+
+    def serve(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one request. Raises HostError with the reason."""
+        verbs = {
+            "unit-show": self._unit_show,
+            "unit": self._unit_do,
+            "package": self._package,
+            "account": self._account,
+            "machine": self._machine,
+        }
+        if verb not in verbs:
+            raise HostError(f"the broker knows no {verb}")
+        try:
+            return verbs[verb](**arguments)
+        except (TypeError, ValueError) as error:
+            raise HostError(f"the broker cannot read the request: {error}") from error
+
+    def _unit_show(self, pattern: str) -> dict[str, Any]:
+        if pattern.startswith("-"):
+            raise HostError("a unit name cannot start with a dash")
+        return {"units": [asdict(state) for state in show_units(pattern)]}
+
+    def _unit_do(self, action: str, unit: str) -> dict[str, Any]:
+        if action == "daemon-reload":
+            return self._systemctl("daemon-reload")
+        name = grammar.unit(unit)
+        if action not in _UNIT_VERBS:
+            raise HostError(f"units cannot be asked to {action}")
+        if not any(fnmatch.fnmatchcase(name, _with_suffix(pattern)) for pattern in self._units):
+            raise HostError(f"{name} is not among the units that this action declares")
+        if action in ("stop", "disable") and any(fnmatch.fnmatchcase(name, pattern) for pattern in _LIFELINES):
+            raise HostError(f"{name} keeps this server reachable; it is not stopped or disabled")
+        return self._systemctl(action, "--", name)
+
+    def _systemctl(self, *arguments: str) -> dict[str, Any]:
+        _run(["systemctl", "--no-ask-password", *arguments], 120)
+        return {}
+
+    def _package(self, action: str, names: Sequence[str]) -> dict[str, Any]:
+        if not os.path.exists("/usr/bin/dpkg"):
+            raise HostError("packages are managed with apt only; this server has no dpkg")
+        for name in map(grammar.package, names):
+            if "*" not in self._packages and name not in self._packages:
+                raise HostError(f"{name} is not among the packages that this action declares")
+        commands: dict[str, list[list[str]]] = {
+            "refresh": [[*_APT, "update"]],
+            "install": [[*_APT, "install", "--no-install-recommends", "--", *names]],
+            "remove": [[*_APT, "remove", "--", *names]],
+            "purge": [[*_APT, "purge", "--", *names]],
+            "upgrade": [[*_APT, "upgrade", "--with-new-pkgs"]],
+        }
+        if action not in commands or (action == "upgrade" and "*" not in self._packages):
+            raise HostError(f"packages cannot be asked to {action}")
+        for argv in commands[action]:
+            self._progress({"t": "step", "doing": f"apt-get {action} {' '.join(names)}".strip()})
+            self._apt(argv)
+        self.installed = self.installed or action == "install"
+        return {}
+
+    def _apt(self, argv: list[str]) -> None:
+        """In a unit of its own, with limits only: maintainer scripts are arbitrary code and need the whole system.
+
+        dpkg that is cut off in the middle is mended first.
+        """
+        _run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"], 600)
+        limits = [
+            "MemoryMax=1G",
+            "TasksMax=512",
+            f"RuntimeMaxSec={self._manifest['timeout']}",
+            "KillMode=control-group",
+            "LimitCORE=0",
+        ]
+        settings = [
+            f"--setenv={name}={value}"
+            for name, value in {**ENVIRONMENT, "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none"}.items()
+        ]
+        properties = [f"--property={limit}" for limit in limits]
+        _run(
+            [
+                "systemd-run",
+                "--wait",
+                "--pipe",
+                "--collect",
+                "--quiet",
+                f"--unit={self._unit}-apt",
+                *properties,
+                *settings,
+                "--",
+                *argv,
+            ],
+            self._manifest["timeout"],
+        )
+
+    def _account(self, action: str, **fields: Any) -> dict[str, Any]:
+        if not self._manifest["accounts"]:
+            raise HostError("this action does not declare that it changes accounts")
+        _run(_account_argv(action, fields), 60)
+        return {}
+
+    def _machine(self, action: str, value: str) -> dict[str, Any]:
+        if action not in self._manifest["host_verbs"]:
+            raise HostError(f"this action does not declare {action}")
+        if action == "reboot":
+            # After the receipt is on disk: see executor.py.
+            self.reboot = True
+        elif action == "hostname":
+            _run(["hostname", "--", grammar.hostname(value)], 10)
+        elif action == "timezone":
+            _run(["timedatectl", "set-timezone", "--", grammar.timezone(value)], 30)
+        return {}
+
+
+def _with_suffix(pattern: str) -> str:
+    return pattern if "*" in pattern else grammar.unit(pattern)
+
+
+def _account_argv(action: str, fields: dict[str, Any]) -> list[str]:
+    """useradd(8), usermod(8), userdel(8), groupadd(8), groupdel(8) with checked values."""
+    name = grammar.username(fields.pop("name"))
+    if name in ("root", "serverflow", "serverflow-read"):
+        raise HostError(f"{name} is not changed by actions")
+    options: list[str] = []
+    if fields.pop("system", False):
+        options.append("--system")
+    if action == "user-add":
+        options.append("--create-home" if fields.pop("create_home", True) else "--no-create-home")
+    for key, flag, check in (
+        ("shell", "--shell", grammar.path),
+        ("home", "--home-dir" if action == "user-add" else "--home", grammar.path),
+        ("comment", "--comment", grammar.text),
+        ("group", "--gid", grammar.username),
+        ("uid", "--uid", lambda raw: str(grammar.integer(raw))),
+    ):
+        if fields.get(key) not in (None, ""):
+            options += [flag, check(fields[key])]
+        fields.pop(key, None)
+    groups = fields.pop("groups", None)
+    if groups is not None:
+        options += ["--groups", ",".join(grammar.username(group) for group in groups)]
+    if action == "user-remove" and fields.pop("remove_home", False):
+        options.append("--remove")
+    if fields:
+        raise HostError(f"the broker knows no account field {', '.join(fields)}")
+    programs = {
+        "user-add": ["useradd", "--password", "*"],
+        "user-change": ["usermod"],
+        "user-remove": ["userdel"],
+        "group-add": ["groupadd"],
+        "group-remove": ["groupdel"],
+    }
+    if action not in programs:
+        raise HostError(f"accounts cannot be asked to {action}")
+    return [*programs[action], *options, "--", name]
+
+
+def _run(argv: list[str], timeout: int) -> None:
+    """Raises HostError with the lines of the output that say why."""
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=ENVIRONMENT,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{argv[0]} did not end within {timeout} s") from error
+    if done.returncode:
+        text = done.stdout.decode("utf-8", "replace").strip()
+        telling = [line for line in text.splitlines() if _RELEVANT.match(line)] or text.splitlines()[-3:]
+        raise HostError(
+            f"{' '.join(a for a in argv[:1])}: " + ("; ".join(telling)[:1000] or f"exit code {done.returncode}")
+        )

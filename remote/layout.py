@@ -1,0 +1,36 @@
+"""Where things live on a server, in one place. docs/protocol.md and docs/security.md name the same paths."""
+
+from __future__ import annotations
+
+LIBEXEC = "/usr/local/libexec/serverflow"
+RUNNER = LIBEXEC + "/runner"
+CURRENT = LIBEXEC + "/current"
+VERSIONS = LIBEXEC + "/versions"
+
+CONFIG = "/etc/serverflow"
+SERVER_ID = CONFIG + "/server_id"
+TRUST = CONFIG + "/trust"
+APPS = CONFIG + "/apps"
+
+AUTHORIZED_KEYS = "/etc/ssh/serverflow_authorized_keys"
+SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
+SUDOERS = "/etc/sudoers.d/serverflow"
+BOOT_UNIT = "/etc/systemd/system/serverflow-rollback.service"
+
+STATE = "/var/lib/serverflow"
+IDENTITY = STATE + "/identity"
+OPS = STATE + "/ops"
+SAFE = STATE + "/safe"
+BLOBS = STATE + "/blobs"
+APPLIED = STATE + "/applied"
+CHAIN = STATE + "/receipts.chain"
+LOCKS = STATE + "/locks"
+BALLAST = STATE + "/ballast"
+
+RUN = "/run/serverflow"
+BOOT = RUN + "/boot"
+
+LOGIN_USER = "serverflow"
+READ_USER = "serverflow-read"
+
+PYTHON = "/usr/bin/python3"

@@ -1,0 +1,160 @@
+"""The unit that a change or task runs in: systemd.exec(5) properties by profile, and the floor below which nothing runs.
+
+Root that can reach the D-Bus or systemd sockets is not sandboxed, so every profile hides them; units, packages and
+accounts are asked of the broker instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import layout
+
+#: Capabilities that the engine keeps, by profile. The broker, outside, does what needs more.
+_CAPABILITIES = {
+    "svc": "CAP_DAC_READ_SEARCH",
+    "pkg": "CAP_DAC_READ_SEARCH",
+    "cfg": "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_FSETID",
+    "account": "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_FSETID CAP_SETUID CAP_SETGID",
+    "sql": "",
+    "app": "",
+}
+
+_HIDDEN = (
+    layout.STATE,
+    "/run/dbus",
+    "/run/systemd/private",
+    "/run/docker.sock",
+    "/root/.ssh",
+    "/etc/ssh/sshd_config.d",
+)
+
+#: Where folders of apps may be made: for a folder that does not exist yet its nearest existing parent is opened.
+_GROWING = ("/srv/", "/home/", "/opt/", "/var/www/", "/var/lib/")
+
+
+def expand(patterns: Sequence[str], params: dict[str, Any]) -> list[str]:
+    """`/etc/redis/redis-{name}.conf` with the parameters filled in; a list parameter gives one value for each of its items."""
+    out: list[str] = []
+    for pattern in patterns:
+        values = [pattern]
+        for name, value in params.items():
+            marker = "{" + name + "}"
+            items = value if isinstance(value, list) else [value]
+            values = [v.replace(marker, str(item)) for v in values for item in (items if marker in v else [""])]
+        # A parameter that was left out opens nothing.
+        out += [v for v in values if "{" not in v]
+    return out
+
+
+def open_folders(writes: Sequence[str]) -> list[str]:
+    """What ReadWritePaths gets. A folder that is missing is ignored; the executor starts the worker again once it exists."""
+    out = []
+    for path in writes:
+        while not os.path.lexists(path) and path.startswith(_GROWING) and path.count("/") > 2:
+            path = os.path.dirname(path)
+        if path.startswith(_GROWING) and path.rstrip("/") + "/" in _GROWING and path != "/var/lib":
+            out.append(path)
+        elif (
+            os.path.isdir(path)
+            and not os.path.islink(path)
+            and path not in ("/", "/etc", "/usr", "/var", "/var/lib", "/run")
+        ):
+            out.append(path)
+    return sorted(set(out))
+
+
+def properties(
+    manifest: dict[str, Any], folders: Sequence[str], user: str, timeout: int, memory: int, credential: str, blobs: str
+) -> list[str]:
+    """The transient unit's properties for one run."""
+    profile = manifest["profile"]
+    found = [
+        "NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes", "PrivateDevices=yes", "PrivateNetwork=yes",
+        "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes", "ProtectClock=yes",
+        "ProtectHostname=yes", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes", "RestrictRealtime=yes", "LockPersonality=yes",
+        "RestrictAddressFamilies=AF_UNIX", "SystemCallFilter=@system-service", "SystemCallErrorNumber=EPERM", "SystemCallArchitectures=native",
+        f"CapabilityBoundingSet={_CAPABILITIES[profile]}",
+        f"MemoryMax={memory}", "MemorySwapMax=0", "TasksMax=64", f"RuntimeMaxSec={timeout + 10}", "TimeoutStopSec=1",
+        "KillMode=control-group", "LimitCORE=0", "UMask=0077", "Type=exec",
+    ]  # fmt: skip
+    homes = any(folder.startswith("/home") for folder in folders)
+    found.append("ProtectHome=no" if homes else "ProtectHome=yes")
+    found += [f"InaccessiblePaths=-{path}" for path in _HIDDEN if homes or not path.startswith("/root")]
+    found += [f"ReadWritePaths={folder}" for folder in folders]
+    if user:
+        found += [f"User={user}"]
+    if credential:
+        found.append(f"LoadCredential=secrets:{credential}")
+    if blobs:
+        found.append(f"BindReadOnlyPaths={blobs}:/run/serverflow-blobs")
+    return found
+
+
+def floor_gap(effective: dict[str, Any], manifest: dict[str, Any]) -> str:
+    """Which protection is missing: systemd drops them silently where a kernel lacks them. "" when all are in force."""
+    wanted = sum(1 << _CAPABILITY_NUMBERS[name] for name in _CAPABILITIES[manifest["profile"]].split())
+    if not effective["no_new_privs"]:
+        return "no new privileges"
+    if not effective["seccomp"]:
+        return "system call filter"
+    if int(effective["cap_bnd"], 16) & ~wanted:
+        return "capability bounding set"
+    if effective["open"]:
+        return "hidden paths (" + ", ".join(effective["open"]) + ")"
+    if effective["writable"]:
+        return "read-only system (" + ", ".join(effective["writable"]) + ")"
+    return ""
+
+
+_CAPABILITY_NUMBERS = {
+    "CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_FOWNER": 3, "CAP_FSETID": 4, "CAP_SETGID": 6, "CAP_SETUID": 7,
+}  # fmt: skip
+
+
+def effective(folders: Sequence[str]) -> dict[str, Any]:
+    """Measured inside the unit, before the action's code is loaded."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    closed = [path for path in (layout.STATE, "/run/dbus", "/run/systemd/private") if _reachable(path)]
+    guarded = [path for path in ("/etc", "/usr", "/var", "/boot", "/srv") if path not in folders and _writable(path)]
+    return {
+        "uid": os.getuid(),
+        "no_new_privs": status.get("NoNewPrivs") == "1",
+        "seccomp": status.get("Seccomp") == "2",
+        "cap_bnd": status["CapBnd"],
+        "open": closed,
+        "writable": guarded,
+        "folders": list(folders),
+    }
+
+
+def _reachable(path: str) -> bool:
+    """An inaccessible path has mode 000 and nothing in it; stat still answers."""
+    try:
+        return bool(os.listdir(path)) if os.path.isdir(path) else os.stat(path).st_mode & 0o777 != 0
+    except OSError:
+        return False
+
+
+def _writable(path: str) -> bool:
+    try:
+        return not os.statvfs(path).f_flag & os.ST_RDONLY
+    except OSError:
+        return False
+
+
+def systemd_run(unit: str, lines: Sequence[str], argv: Sequence[str]) -> list[str]:
+    """The command that starts the worker with its pipes joined to ours."""
+    return [
+        "systemd-run",
+        "--wait",
+        "--pipe",
+        "--collect",
+        f"--unit={unit}",
+        *(f"--property={line}" for line in lines),
+        "--",
+        *argv,
+    ]

@@ -1,0 +1,110 @@
+"""The server's identity key: reading it, and signing with it.
+
+Signing is never pure Python, because a private key must not leak through timing: libcrypto by ctypes, else ssh-keygen.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import hashlib
+import subprocess
+import tempfile
+
+import layout
+
+HELLO = "hello.v1@serverflow"
+RECEIPT = "receipt.v1@serverflow"
+
+_ED25519 = 1087  # NID_ED25519, openssl/obj_mac.h
+
+
+class Identity:
+    """The key that HELLO and receipts are signed with, from an unencrypted OpenSSH private key file (PROTOCOL.key)."""
+
+    def __init__(self, path: str = layout.IDENTITY) -> None:
+        self._path = path
+        with open(path, encoding="ascii") as file:
+            lines = file.read().split("\n")
+        blob = base64.b64decode("".join(line for line in lines if line and not line.startswith("-----")))
+        fields = _strings(blob[len(b"openssh-key-v1\0") :], 3)
+        rest = fields[-1][4:]  # after cipher, kdf and kdf options: the number of keys
+        public_blob, private = _strings(rest, 2)[:2]
+        # check number twice, then type, public and private half
+        _, public, secret = _strings(private[8:], 3)[:3]
+        self.public = public
+        self._seed = secret[:32]
+        self._public_blob = public_blob
+
+    def line(self) -> str:
+        """The public half as in authorized_keys(5)."""
+        return "ssh-ed25519 " + base64.b64encode(self._public_blob).decode()
+
+    def sign(self, namespace: str, body: bytes) -> bytes:
+        """An SSHSIG blob (PROTOCOL.sshsig) over the exact bytes."""
+        digest = hashlib.sha512(body).digest()
+        message = b"SSHSIG" + _pack(namespace.encode(), b"", b"sha512", digest)
+        crypto = _libcrypto()
+        if crypto is None:
+            return self._by_ssh_keygen(namespace, body)
+        signature = _sign(crypto, self._seed, message)
+        header = b"SSHSIG" + (1).to_bytes(4, "big")
+        return header + _pack(self._public_blob, namespace.encode(), b"", b"sha512", _pack(b"ssh-ed25519", signature))
+
+    def signed(self, namespace: str, body: bytes) -> bytes:
+        """The `signed` structure of docs/protocol.md with this one signature."""
+        blob = self.sign(namespace, body)
+        return b"\x01" + len(blob).to_bytes(2, "big") + blob + body
+
+    def _by_ssh_keygen(self, namespace: str, body: bytes) -> bytes:
+        with tempfile.NamedTemporaryFile(dir=layout.RUN) as file:
+            file.write(body)
+            file.flush()
+            argv = ["/usr/bin/ssh-keygen", "-q", "-Y", "sign", "-f", self._path, "-n", namespace]
+            armoured = subprocess.run(
+                argv, stdin=open(file.name, "rb"), capture_output=True, check=True
+            ).stdout.decode()
+        return base64.b64decode("".join(line for line in armoured.split("\n") if line and not line.startswith("-----")))
+
+
+def _strings(data: bytes, count: int) -> list[bytes]:
+    """The first `count` length-prefixed strings, and what follows them as a last item."""
+    found = []
+    for _ in range(count):
+        length = int.from_bytes(data[:4], "big")
+        found.append(data[4 : 4 + length])
+        data = data[4 + length :]
+    return [*found, data]
+
+
+def _pack(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def _libcrypto() -> ctypes.CDLL | None:
+    for name in ("libcrypto.so.3", "libcrypto.so.1.1"):
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def _sign(crypto: ctypes.CDLL, seed: bytes, message: bytes) -> bytes:
+    """EVP_DigestSign(3) with a raw Ed25519 key."""
+    crypto.EVP_PKEY_new_raw_private_key.restype = ctypes.c_void_p
+    crypto.EVP_PKEY_new_raw_private_key.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+    crypto.EVP_MD_CTX_new.restype = ctypes.c_void_p
+    key = ctypes.c_void_p(crypto.EVP_PKEY_new_raw_private_key(_ED25519, None, seed, len(seed)))
+    context = ctypes.c_void_p(crypto.EVP_MD_CTX_new())
+    signature, length = ctypes.create_string_buffer(64), ctypes.c_size_t(64)
+    try:
+        if crypto.EVP_DigestSignInit(context, None, None, None, key) != 1:
+            raise RuntimeError("libcrypto cannot use the identity key")
+        size = ctypes.c_size_t(len(message))
+        if crypto.EVP_DigestSign(context, signature, ctypes.byref(length), message, size) != 1 or length.value != 64:
+            raise RuntimeError("libcrypto cannot sign")
+    finally:
+        crypto.EVP_MD_CTX_free(context)
+        crypto.EVP_PKEY_free(key)
+    return signature.raw

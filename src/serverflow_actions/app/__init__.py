@@ -1,0 +1,1 @@
+"""Apps: the user that one runs as and the folders that are its own."""

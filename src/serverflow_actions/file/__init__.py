@@ -1,0 +1,1 @@
+"""Files of an app, handled as the app's own user."""

@@ -1,0 +1,68 @@
+"""The machine itself: its name, its time zone, its restart. The executor outside the sandbox does them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..change import Change
+from ..engine import Refused
+from ..probe import Host, Probe
+
+_ZONES = "/usr/share/zoneinfo"
+
+
+@dataclass(frozen=True)
+class Hostname:
+    """The host name, in force and in hostname(5)."""
+
+    name: str
+
+    def check(self, probe: Probe) -> Change | None:
+        kept = (probe.read("/etc/hostname") or b"").decode("utf-8", "replace").strip()
+        in_force = (probe.read("/proc/sys/kernel/hostname") or b"").decode("utf-8", "replace").strip()
+        if kept == in_force == self.name:
+            return None
+        return Change("update", "hostname", self.name, {"kept": (kept, self.name), "in force": (in_force, self.name)})
+
+    def apply(self, host: Host) -> None:
+        host.machine_do("hostname", self.name)
+
+
+@dataclass(frozen=True)
+class TimeZone:
+    """The time zone: the link localtime(5), and Debian's /etc/timezone where it exists."""
+
+    zone: str
+
+    def check(self, probe: Probe) -> Change | None:
+        zone = probe.stat(f"{_ZONES}/{self.zone}")
+        if not zone or zone.kind == "directory":
+            raise Refused(f"there is no time zone {self.zone} in {_ZONES} (package tzdata)")
+        found = current_zone(probe)
+        listed = probe.read("/etc/timezone")
+        if found == self.zone and (listed is None or listed.decode("utf-8", "replace").strip() == self.zone):
+            return None
+        return Change("update", "timezone", self.zone, {"zone": (found, self.zone)})
+
+    def apply(self, host: Host) -> None:
+        host.machine_do("timezone", self.zone)
+
+
+def current_zone(probe: Probe) -> str:
+    """The zone that /etc/localtime names; "UTC" without one, "" when it is not a link to a zone."""
+    found = probe.stat("/etc/localtime")
+    if not found:
+        return "UTC"
+    _, marker, zone = found.target.partition("zoneinfo/")
+    return zone if marker else ""
+
+
+@dataclass(frozen=True)
+class Reboot:
+    """A restart of the machine, after the receipt is on disk."""
+
+    def check(self, _: Probe) -> Change | None:
+        return Change("run", "machine", "reboot")
+
+    def apply(self, host: Host) -> None:
+        host.machine_do("reboot")

@@ -1,0 +1,1 @@
+"""Redis instances, each with a port, a memory limit and a password of its own."""

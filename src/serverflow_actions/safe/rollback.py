@@ -1,0 +1,19 @@
+"""Undo a change that waits for confirmation."""
+
+from __future__ import annotations
+
+from ..kit import Params, Probe, action, param
+from ..kit.core import by_the_runner
+
+
+@action(
+    "safe.rollback",
+    "Undo a change that waits for confirmation",
+    kind="task",
+    profile="core",
+    locks=(),
+    timeout=120,
+    params=(param("op", "ulid", "Operation id", positional=True),),
+)
+def rollback(params: Params, probe: Probe) -> None:
+    by_the_runner()

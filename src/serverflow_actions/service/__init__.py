@@ -1,0 +1,1 @@
+"""systemd services: state, start and stop, logs."""

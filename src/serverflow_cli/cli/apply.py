@@ -1,0 +1,60 @@
+"""`sf plan` and `sf apply`: the whole fleet file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..errors import Drift, SfError
+from ..model.result import CommandResult
+from .options import LockWait, OnAll, Only, Plan, Yes, seconds
+from .session import Session
+
+
+def plan(
+    context: typer.Context,
+    on: OnAll = None,
+    only: Only = None,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 11 when a server is not as the file says")] = False,
+) -> int:
+    """Show what would make the servers be as fleet.toml says. Nothing is written."""
+    session: Session = context.obj
+    result = _planned(session, on, only)
+    return session.finish(result, planned=True, error=_drift(result) if check and not result.error else None)
+
+
+def apply(
+    context: typer.Context,
+    on: OnAll = None,
+    only: Only = None,
+    plan: Plan = False,
+    yes: Yes = False,
+    lock_wait: LockWait = "30s",
+) -> int:
+    """Make the servers be as fleet.toml says: plan, ask, then run exactly that plan."""
+    session: Session = context.obj
+    if plan:
+        return session.finish(_planned(session, on, only), planned=True)
+    approve = session.approver(yes=yes)
+    wait_s = seconds("--lock-wait", lock_wait)
+    result = session.in_workspace(
+        lambda w: session.flows.apply(
+            w, selector=on or "all", only=only, approve=approve, lock_wait_s=wait_s, report=session.report
+        )
+    )
+    return session.finish(result, mutates=True)
+
+
+def _planned(session: Session, on: str | None, only: str | None) -> CommandResult:
+    return session.in_workspace(lambda w: session.flows.plan(w, selector=on or "all", only=only, report=session.report))
+
+
+def _drift(result: CommandResult) -> SfError | None:
+    drifted = [s.name for s in result.servers if s.reply and s.reply.changes]
+    if not drifted:
+        return None
+    return Drift(f"not as fleet.toml says: {', '.join(drifted)}", hint="`sf apply` makes it so")
+
+
+COMMANDS = {"plan": plan, "apply": apply}

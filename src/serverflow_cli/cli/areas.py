@@ -1,0 +1,46 @@
+"""The top level of the command line, as a table: `sf --help` must not import the areas that it lists."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from serverflow_actions import registry
+
+
+class Area(NamedTuple):
+    """A first word. `module` has its hand-written commands; "" when all of them come from the registry."""
+
+    name: str
+    group: str
+    summary: str
+    module: str = ""
+
+
+FLEET, SERVERS, APPS, TRUST, OTHER = "Fleet", "Servers", "Apps and data", "Trust and history", "Other areas"
+
+AREAS = (
+    Area("init", FLEET, "Start a fleet: fleet.toml, keys and the first trust file", "init"),
+    Area("server", FLEET, "Add, list, check, rename, update and remove servers", "server"),
+    Area("plan", FLEET, "Show what would make the servers be as fleet.toml says", "apply"),
+    Area("apply", FLEET, "Make the servers be as fleet.toml says", "apply"),
+    Area("system", SERVERS, "The machine itself: facts, updates, reboot, name, time zone"),
+    Area("package", SERVERS, "Packages: list, install, remove, upgrade"),
+    Area("service", SERVERS, "systemd services: status, logs, start, stop, restart"),
+    Area("user", SERVERS, "User accounts and their SSH keys"),
+    Area("file", SERVERS, "Files: show, put, remove"),
+    Area("app", APPS, "Applications: create, deploy, roll back, logs"),
+    Area("redis", APPS, "Redis instances"),
+    Area("action", TRUST, "Run any action by its name; list and describe them", "action"),
+    Area("op", TRUST, "Operations: what ran, what runs, follow, cancel", "op"),
+    Area("audit", TRUST, "The signed history: show it, verify it", "audit"),
+    Area("applied", TRUST, "What was last applied to a server's resources, and by whom"),
+    Area("safe", TRUST, "Changes that undo themselves unless confirmed"),
+)
+
+
+def areas() -> tuple[Area, ...]:
+    """The table without areas that have no command, and with areas of the registry that it does not know."""
+    known = {area.name for area in AREAS}
+    registered = [name for name in registry.areas() if registry.verbs(name)]
+    there = tuple(area for area in AREAS if area.module or area.name in registered)
+    return there + tuple(Area(name, OTHER, "") for name in registered if name not in known)

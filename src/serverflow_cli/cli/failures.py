@@ -1,0 +1,48 @@
+"""Errors that begin on this side: the parser's complaints, Ctrl-C and our own bugs, in the style of all others."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from typer.exceptions import TyperException
+
+from ..errors import Interrupted, SfError, UsageError
+
+
+class InternalError(SfError):
+    """A bug of ours. The message names the exception; the traceback is shown with --debug only."""
+
+    exit_code: ClassVar[int] = 70
+    default_code: ClassVar[str] = "internal"
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"internal error: {type(error).__name__}: {error}", hint="--debug shows where")
+
+
+def interrupted(op: str) -> Interrupted:
+    """Ctrl-C. What servers have begun they finish: `op` is its id, "" when nothing was begun."""
+    return Interrupted("interrupted", hint=f"servers go on with what they began: `sf op follow {op}`" if op else "")
+
+
+def usage_error(error: TyperException) -> UsageError:
+    """The parser's error as one sentence with a way out."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "sf"
+    if getattr(error, "option_name", "") == "--fleet":  # taken off the line unless its value is missing
+        return UsageError("--fleet PATH: the path is missing", hint=f"see `{path} --help`")
+    near = getattr(error, "possibilities", None)
+    hint = f"did you mean {near[0]}?" if near else f"see `{path} --help`"
+    if hasattr(error, "possibilities") and hasattr(error, "option_name"):
+        return UsageError(f"`{path}` has no option {error.option_name}", hint=hint)
+    param = getattr(error, "param", None)
+    if param is not None and hasattr(error, "param_type"):  # only a missing parameter has a param_type
+        return UsageError(f"{_name(param)} is missing", hint=hint)
+    text = error.format_message().rstrip(".")
+    return UsageError(text[:1].lower() + text[1:], hint=hint)
+
+
+def _name(param: Any) -> str:
+    """`--on SELECTOR`, `NAME`."""
+    if param.param_type_name == "argument":
+        return str(param.metavar or param.name.upper())
+    return f"{max(param.opts, key=len)} {param.metavar or ''}".rstrip()

@@ -1,0 +1,164 @@
+"""Every flow that a command calls, imported when it is called. Commands are given one, so a test can give its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..model.result import CommandResult, Report
+
+if TYPE_CHECKING:
+    from ..config.environment import Settings
+    from ..flows.workspace import Workspace
+    from ..ui.prompts import Prompts
+
+#: Asked with the plan; whether to go on.
+Approve = Callable[[CommandResult], bool]
+
+
+class FlowCalls:
+    """The use cases, as the command line sees them. All return a CommandResult and raise SfError."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @asynccontextmanager
+    async def workspace(self) -> AsyncIterator[Workspace]:
+        """The fleet that the options and the environment point to."""
+        from ..flows.workspace import open_workspace
+
+        yield await open_workspace(self._settings)
+
+    async def init(self, path: str, *, key: str | None, name: str | None, report: Report) -> CommandResult:
+        from ..flows.init import init
+
+        return await init(path, key=key, name=name, report=report)
+
+    async def run_action(
+        self,
+        workspace: Workspace,
+        action_name: str,
+        selector: str,
+        params: dict[str, object],
+        *,
+        secrets: dict[str, str],
+        plan: bool,
+        approve: Approve,
+        timeout_s: int | None,
+        lock_wait_s: int,
+        report: Report,
+    ) -> CommandResult:
+        from ..flows.actions import run_action
+
+        return await run_action(
+            workspace,
+            action_name,
+            selector,
+            params,
+            secrets=secrets,
+            plan=plan,
+            approve=approve,
+            timeout_s=timeout_s,
+            lock_wait_s=lock_wait_s,
+            report=report,
+        )
+
+    async def plan(self, workspace: Workspace, *, selector: str, only: str | None, report: Report) -> CommandResult:
+        from ..flows.apply import plan
+
+        return await plan(workspace, selector=selector, only=only, report=report)
+
+    async def apply(
+        self,
+        workspace: Workspace,
+        *,
+        selector: str,
+        only: str | None,
+        approve: Approve,
+        lock_wait_s: int,
+        report: Report,
+    ) -> CommandResult:
+        from ..flows.apply import apply
+
+        return await apply(
+            workspace, selector=selector, only=only, approve=approve, lock_wait_s=lock_wait_s, report=report
+        )
+
+    async def server_add(
+        self, workspace: Workspace, *, prompt: Prompts, report: Report, **request: Any
+    ) -> CommandResult:
+        from ..flows.enroll import EnrollRequest, add
+
+        return await add(workspace, EnrollRequest(**request), prompt, report)
+
+    async def server_list(self, workspace: Workspace, *, selector: str) -> CommandResult:
+        from ..flows.servers import list_servers
+
+        return await list_servers(workspace, selector=selector)
+
+    async def server_show(self, workspace: Workspace, name: str) -> CommandResult:
+        from ..flows.servers import show
+
+        return await show(workspace, name)
+
+    async def server_check(self, workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
+        from ..flows.servers import check
+
+        return await check(workspace, selector=selector, report=report)
+
+    async def server_facts(self, workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
+        from ..flows.servers import facts
+
+        return await facts(workspace, selector=selector, report=report)
+
+    async def server_rename(
+        self, workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve, report: Report
+    ) -> CommandResult:
+        from ..flows.servers import rename
+
+        return await rename(workspace, old, new, plan=plan, approve=approve, report=report)
+
+    async def server_update(
+        self, workspace: Workspace, *, selector: str, plan: bool, approve: Approve, report: Report
+    ) -> CommandResult:
+        from ..flows.servers import update
+
+        return await update(workspace, selector=selector, plan=plan, approve=approve, report=report)
+
+    async def server_remove(
+        self, workspace: Workspace, name: str, *, plan: bool, approve: Approve, report: Report
+    ) -> CommandResult:
+        from ..flows.servers import remove
+
+        return await remove(workspace, name, plan=plan, approve=approve, report=report)
+
+    async def op_list(self, workspace: Workspace, *, limit: int) -> CommandResult:
+        from ..flows.ops import list_ops
+
+        return await list_ops(workspace, limit=limit)
+
+    async def op_status(self, workspace: Workspace, op_id: str, *, report: Report) -> CommandResult:
+        from ..flows.ops import status
+
+        return await status(workspace, op_id, report=report)
+
+    async def op_follow(self, workspace: Workspace, op_id: str, *, report: Report) -> CommandResult:
+        from ..flows.ops import follow
+
+        return await follow(workspace, op_id, report=report)
+
+    async def op_cancel(self, workspace: Workspace, op_id: str, *, report: Report) -> CommandResult:
+        from ..flows.ops import cancel
+
+        return await cancel(workspace, op_id, report=report)
+
+    async def audit_log(self, workspace: Workspace, *, limit: int) -> CommandResult:
+        from ..flows.audit import log
+
+        return await log(workspace, limit=limit)
+
+    async def audit_verify(self, workspace: Workspace, *, against: str | None, report: Report) -> CommandResult:
+        from ..flows.audit import verify
+
+        return await verify(workspace, against=against, report=report)

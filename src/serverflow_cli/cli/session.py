@@ -1,0 +1,115 @@
+"""What a command gets: global options, terminal and flows; and how it runs a flow and shows what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SfError, UsageError
+from ..model.result import CommandResult
+from ..ui.envelope import dumps, envelope, output_line
+from ..ui.plan_view import print_changes
+from ..ui.progress import Progress
+from ..ui.prompts import Prompts
+from ..ui.result_view import print_error, print_note, print_result
+from ..ui.terminal import Terminal
+from ..ui.text import clean_block
+from .flow_calls import FlowCalls
+from .options import GlobalOptions
+
+if TYPE_CHECKING:
+    from ..flows.workspace import Workspace
+
+
+class Session:
+    """One invocation of `sf`."""
+
+    def __init__(self, options: GlobalOptions, terminal: Terminal, flows: FlowCalls) -> None:
+        self.options = options
+        self.terminal = terminal
+        self.flows = flows
+        self.progress = Progress(terminal, verbose=options.verbose)
+        self.prompts = Prompts(terminal, self.progress.paused)
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """Hear an event of a flow. `output` is a piece of the result itself and goes to stdout at once."""
+        if event.get("t") != "output":
+            self.progress.report(event)
+            return
+        server, text = str(event.get("server", "")), str(event.get("text", ""))
+        if self.options.json:
+            self.terminal.out(dumps(output_line(server, text)))
+        else:
+            for line in clean_block(text).splitlines():
+                self.terminal.out(f"{server}: {line}" if event.get("several") else line)
+        self.terminal.stdout.flush()
+
+    def in_workspace(self, use: Callable[[Workspace], Awaitable[CommandResult]]) -> CommandResult:
+        """Open the fleet and run a flow in it."""
+
+        async def opened() -> CommandResult:
+            async with self.flows.workspace() as workspace:
+                return await use(workspace)
+
+        return self.run(opened())
+
+    def run(self, work: Awaitable[CommandResult]) -> CommandResult:
+        """Run a flow to its end with the progress display beside it."""
+        import asyncio
+
+        async def displayed() -> CommandResult:
+            display = asyncio.create_task(self.progress.animate())
+            try:
+                return await work
+            finally:
+                display.cancel()
+                with suppress(asyncio.CancelledError):
+                    await display
+
+        return asyncio.run(displayed())
+
+    def approver(self, *, yes: bool, name: str = "", confirm: str | None = None) -> Callable[[CommandResult], bool]:
+        """What a flow asks before it changes something. With `name`, that name has to be typed, or given as `confirm`.
+
+        Raises UsageError here where nobody can be asked later: before any server was contacted.
+        """
+        if confirm is not None and confirm != name:
+            raise UsageError(f"--confirm {confirm!r} is not the name that this is about", hint=f"--confirm {name}")
+        settled = confirm is not None if name else yes
+        otherwise = f"add --confirm {name}" if name else "add --yes"
+        if not settled and not self.terminal.interactive:
+            raise UsageError("this changes servers, and nobody can be asked here", hint=otherwise, code="no-terminal")
+
+        def approve(planned: CommandResult) -> bool:
+            if settled:
+                return True
+            with self.progress.paused():
+                print_changes(self.terminal, planned.servers, self.terminal.stderr, planned=True)
+            if name:
+                return self.prompts.typed("This cannot be undone.", name, otherwise=otherwise)
+            return self.prompts.confirm("Go on?", otherwise=otherwise)
+
+        return approve
+
+    def finish(
+        self, result: CommandResult, *, mutates: bool = False, planned: bool = False, error: SfError | None = None
+    ) -> int:
+        """Show a result; the exit code. `error` is a failure of the whole beyond those of its servers."""
+        if self.options.json:
+            self.terminal.out(dumps(envelope(result, error)))
+        else:
+            if mutates and result.fleet:
+                print_note(self.terminal, f"fleet {result.fleet}")
+            print_result(self.terminal, result, changes=mutates or planned, planned=planned)
+            if error:
+                print_error(self.terminal, error)
+        return error.exit_code if error else result.exit_code
+
+    def fail(self, error: SfError) -> int:
+        """Show an error that ended the command; the exit code."""
+        if self.options.json:
+            self.terminal.out(dumps(envelope(CommandResult(), error)))
+        else:
+            print_error(self.terminal, error)
+        return error.exit_code

@@ -1,0 +1,150 @@
+"""The command tree. An area is imported, and a command built, when the line names it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from serverflow_actions import registry
+
+from ..errors import UsageError
+from .areas import Area, areas
+from .listing import listing
+from .options import GLOBAL_HELP
+
+SETTINGS: dict[str, Any] = {"help_option_names": ["--help", "-h"]}
+
+
+class Command(TyperCommand):
+    """A command. Its usage line shows what must be given: `sf service restart UNIT --on SELECTOR [OPTIONS]`.
+
+    Its help also lists the global options, which are taken off the line before it is parsed.
+    """
+
+    def collect_usage_pieces(self, _context: Any) -> list[str]:
+        return [*_usage_pieces(self.params), "[OPTIONS]"]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        arguments = [(argument_name(p), p.help or "") for p in self.params if isinstance(p, TyperArgument)]
+        if arguments:
+            with formatter.section("Arguments"):
+                formatter.write_dl(arguments)
+        options = (p.get_help_record(ctx) for p in self.get_params(ctx) if p.param_type_name == "option")
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in options if record])
+        _write_global_options(formatter)
+
+
+class Group(TyperGroup):
+    """Commands that are found by name, one at a time. Without a name: the help, as an error.
+
+    Its help is a listing of the catalogue. It is taken off the line here: as an option, typer would import pydantic to
+    make sure that it is a bool.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args[:1] in (["--help"], ["-h"]):
+            ctx.obj.terminal.out(listing(_area_of(ctx)))
+            ctx.exit()
+        if not args:
+            if ctx.obj.options.json:
+                raise UsageError(f"`{ctx.command_path}` needs a command", hint=f"see `{ctx.command_path} --help`")
+            ctx.obj.terminal.err(listing(_area_of(ctx)))
+            ctx.exit(UsageError.exit_code)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            near = get_close_matches(args[0], self.list_commands(ctx), 1)
+            hint = f"did you mean `{ctx.command_path} {near[0]}`?" if near else f"see `{ctx.command_path} --help`"
+            raise UsageError(f"`{ctx.command_path}` has no command {args[0]!r}", hint=hint)
+        return args[0], command, args[1:]
+
+
+class RootGroup(Group):
+    """`sf` itself."""
+
+    def list_commands(self, _context: Any) -> list[str]:
+        return [area.name for area in areas()]
+
+    def get_command(self, _context: Any, cmd_name: str) -> Any:
+        area = next((area for area in areas() if area.name == cmd_name), None)
+        return area and _area_command(area)
+
+
+class AreaGroup(Group):
+    """The commands of one area: `written` by hand, or one for each of its actions in the registry.
+
+    Where commands are written by hand, what the area has in the registry is their other half and no command itself.
+    """
+
+    def __init__(self, area: Area, written: dict[str, Any] | None = None) -> None:
+        super().__init__(name=area.name, commands=written or {}, add_help_option=False, rich_markup_mode=None)
+        self._verbs = registry.verbs(area.name) if written is None else []
+
+    def list_commands(self, _context: Any) -> list[str]:
+        return [*self.commands, *self._verbs]
+
+    def get_command(self, _context: Any, cmd_name: str) -> Any:
+        if cmd_name in self._verbs:
+            from .generated import action_function
+
+            action = registry.load(f"{self.name}.{cmd_name}")
+            return build(action_function(action), action.verb, f"{action.summary}.")
+        return self.commands.get(cmd_name)
+
+
+def root() -> RootGroup:
+    """The tree."""
+    return RootGroup(name="sf", add_help_option=False, rich_markup_mode=None)
+
+
+def build(function: Callable[..., Any], name: str, help: str | None = None) -> Any:
+    """The command of a function with typer's annotations; the docstring is its help."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command(name, cls=Command, help=help, context_settings=dict(SETTINGS))(function)
+    return typer.main.get_command(app)
+
+
+def first_sentence(help: str | None) -> str:
+    """What a listing shows of a command's help."""
+    paragraph = " ".join((help or "").split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".")
+
+
+def argument_name(param: Any) -> str:
+    """`UNIT`, `[PATH]`, `NAME…`."""
+    name = str(param.metavar or param.name.upper()) + ("…" if param.nargs == -1 else "")
+    return name if param.required or name.startswith("[") else f"[{name}]"
+
+
+def _area_of(ctx: Any) -> str:
+    """ "" for `sf` itself."""
+    return ctx.info_name if ctx.parent else ""
+
+
+def _usage_pieces(params: list[Any]) -> Iterator[str]:
+    yield from (argument_name(p) for p in params if p.param_type_name == "argument")
+    required = (p for p in params if p.param_type_name == "option" and p.required)
+    yield from (p.opts[0] if p.is_flag else f"{p.opts[0]} {p.metavar}" for p in required)
+
+
+def _area_command(area: Area) -> Any:
+    """A group, or for `init`, `plan` and `apply` the command itself."""
+    if not area.module:
+        return AreaGroup(area)
+    functions: dict[str, Callable[..., Any]] = importlib.import_module(f".{area.module}", __package__).COMMANDS
+    if area.name in functions:
+        return build(functions[area.name], area.name)
+    return AreaGroup(area, {name: build(function, name) for name, function in functions.items()})
+
+
+def _write_global_options(formatter: Any) -> None:
+    with formatter.section("Global options"):
+        formatter.write_dl(GLOBAL_HELP)

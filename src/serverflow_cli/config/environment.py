@@ -1,0 +1,31 @@
+"""The environment variables that `sf` knows, read once; programs that it starts do not inherit them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+VARIABLES = ("SF_FLEET", "SF_KEY", "SF_KEY_FILE", "SF_SSH_KEY_FILE", "SF_SEAL_KEY", "SF_ROOT")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says; "" is not set. The command line wins over it. Private keys stay out of `repr`."""
+
+    fleet: str = ""
+    key: str = field(default="", repr=False)
+    key_file: str = ""
+    ssh_key_file: str = ""
+    seal_key: str = field(default="", repr=False)
+    root: str = ""
+
+
+def read_environment(env: Mapping[str, str]) -> Settings:
+    """The settings in an environment, without changing it."""
+    return Settings(**{name.removeprefix("SF_").lower(): env.get(name, "") for name in VARIABLES})
+
+
+def forget_environment(env: MutableMapping[str, str]) -> None:
+    """Remove our variables (from `os.environ`), so that ssh-agent helpers, editors and hooks never see a key."""
+    for name in VARIABLES:
+        env.pop(name, None)

@@ -1,0 +1,99 @@
+"""pins.toml: the SSH host keys and identity keys that servers were enrolled with. `sf` alone writes it.
+
+The trust layer signs the exact bytes (pins.toml.sig); it reads `read_bytes`, checks them, and only then calls `parse`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from serverflow_actions.kit import grammar
+
+from ..errors import ConfigError
+from .folder import FleetFolder
+
+#: How a host key came to be trusted: an entry in known_hosts, `--fingerprint`, or a person who compared it.
+Origin = Literal["known_hosts", "fingerprint", "prompt"]
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One server or jump host.
+
+    `host_keys` are full public keys, `address` is the "host:port" that they were seen at, `pinned_at` is RFC 3339.
+    `server_id` (64 hex) and `identity` (ssh-ed25519) are "" for a jump host, which is never enrolled.
+    """
+
+    name: str
+    host_keys: tuple[str, ...]
+    origin: Origin
+    pinned_at: str
+    address: str
+    server_id: str = ""
+    identity: str = ""
+
+
+def load(folder: FleetFolder) -> dict[str, Pin]:
+    """The pins by name; none when there is no file yet. The signature is not checked here. Raises ConfigError."""
+    return parse(read_bytes(folder))
+
+
+def read_bytes(folder: FleetFolder) -> bytes:
+    """The bytes that the signature covers; empty when there is no file yet. Raises ConfigError."""
+    try:
+        return folder.pins_toml.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise ConfigError(f"{folder.pins_toml} cannot be read: {error.strerror}") from error
+
+
+def parse(data: bytes) -> dict[str, Pin]:
+    """The pins in the bytes of a pins.toml. Raises ConfigError: what is not exactly as `dump` writes it is refused."""
+    try:
+        document: dict[str, Any] = tomllib.loads(data.decode()) if data else {"schema": 1}
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"pins.toml is damaged: {error}", hint="git log pins.toml") from None
+    if document.get("schema") != 1 or set(document) - {"schema", "pins"}:
+        raise ConfigError("pins.toml: written by another version of sf", hint="update sf")
+    try:
+        return {name: _pin(name, entry) for name, entry in document.get("pins", {}).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"pins.toml: {error}", hint="git log pins.toml") from None
+
+
+def dump(pins: Mapping[str, Pin]) -> bytes:
+    """The file's bytes: the same pins give the same bytes, in whatever order they come."""
+    import tomli_w
+
+    entries = {}
+    for name in sorted(pins):
+        entry = asdict(pins[name])
+        del entry["name"]
+        entries[name] = entry
+    text = tomli_w.dumps({"schema": 1, "pins": entries})
+    return f"# Written by sf and signed (pins.toml.sig): edits by hand are refused.\n{text}".encode()
+
+
+def _pin(name: str, entry: dict[str, Any]) -> Pin:
+    expected = {field.name for field in fields(Pin)} - {"name"}
+    if set(entry) != expected:
+        raise ValueError(f"{name}: needs exactly {', '.join(sorted(expected))}")
+    pin = Pin(name=name, **{**entry, "host_keys": tuple(map(grammar.sshkey, entry["host_keys"]))})
+    if not pin.host_keys or pin.origin not in get_args(Origin):
+        raise ValueError(f"{name}: needs a host key and an origin ({', '.join(get_args(Origin))})")
+    if pin.server_id:
+        grammar.sha256(pin.server_id)
+    if pin.identity and not grammar.sshkey(pin.identity).startswith("ssh-ed25519 "):
+        raise ValueError(f"{name}: identity must be an ssh-ed25519 key")
+    if datetime.fromisoformat(pin.pinned_at).tzinfo is None:
+        raise ValueError(f"{name}: pinned_at needs an offset")
+    host, _, port = grammar.text(pin.address).rpartition(":")
+    if not host:
+        raise ValueError(f"{name}: address must be host:port")
+    grammar.port(port)
+    return pin

@@ -1,0 +1,97 @@
+"""Any registered action on any servers: plan, ask, run. What `sf AREA VERB` and `sf action run` call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from serverflow_actions import registry
+from serverflow_actions.kit.spec import Action
+
+from ..errors import SfError, UsageError
+from ..model.ids import new_ulid
+from ..model.result import CommandResult, Reply, Report, Request, ServerResult
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from ..rpc.call import Caller
+    from ..rpc.hello import Link
+
+Approve = Callable[[CommandResult], bool]
+
+
+async def run_action(
+    workspace: Workspace,
+    action_name: str,
+    selector: str,
+    params: Mapping[str, Any],
+    *,
+    secrets: Mapping[str, str],
+    plan: bool,
+    approve: Approve,
+    timeout_s: int | None,
+    lock_wait_s: int,
+    report: Report,
+    blobs: tuple[bytes, ...] = (),
+) -> CommandResult:
+    """Run one action on all selected servers at once.
+
+    A change is planned first and run with the hash of what was approved, so that a server on which things have moved
+    since refuses. Raises SfError for what concerns all servers; what concerns one is in its result.
+    """
+    action = registry.load(action_name)
+    names = workspace.select(selector)
+    if action.table:
+        from .stanza import run_stanza
+
+        return await run_stanza(
+            workspace, action, selector, params, plan=plan, approve=approve, timeout_s=timeout_s, lock_wait_s=lock_wait_s, report=report
+        )
+    links = workspace.links(names)
+    request = Request(action_name, dict(params), secrets=secrets, blobs=blobs, timeout_s=timeout_s or action.timeout, lock_wait_s=lock_wait_s)
+    async with workspace.caller() as caller:
+        if action.kind == "read":
+            return await _on_all(workspace, caller, links, action, replace(request, read_only=True, timeout_s=timeout_s or action.timeout), report)
+        planned = await _on_all(workspace, caller, links, action, replace(request, mode="plan", read_only=True, blobs=()), report)
+        if plan or planned.error:
+            return planned
+        if not approve(planned):
+            raise SfError("nothing was done", code="declined")
+        approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply}
+        return await _on_all(workspace, caller, links, action, request, report, approved)
+
+
+async def _on_all(
+    workspace: Workspace,
+    caller: Caller,
+    links: list[Link],
+    action: Action,
+    request: Request,
+    report: Report,
+    approved: Mapping[str, str] | None = None,
+) -> CommandResult:
+    from ..rpc.fanout import on_all
+
+    op_id = new_ulid()
+
+    async def work(link: Link) -> Reply:
+        mine = replace(request, plan_sha256=approved[link.name]) if approved else request
+        return await caller.call(link, mine, op_id, action.version, report)
+
+    servers = await on_all(links, work, report)
+    return CommandResult(workspace.label, op_id, servers)
+
+
+def checked_options(action: Action, params: Mapping[str, Any]) -> None:
+    """Raises UsageError when a value does not fit the action's declaration."""
+    from serverflow_actions.kit.spec import BadParams, parse
+
+    try:
+        parse(action.params, dict(params))
+    except BadParams as error:
+        raise UsageError(str(error)) from None
+
+
+def failed(results: tuple[ServerResult, ...]) -> bool:
+    return any(result.error for result in results)

@@ -1,0 +1,315 @@
+"""`sf server add`: from the administrator's SSH access to a server that takes signed commands only.
+
+Each step can be interrupted and the command run again: what is done is found done. Nothing is written into fleet.toml
+before a fresh connection as the new login has answered with a verified receipt.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from serverflow_actions import registry
+
+from ..config.edit import edit
+from ..config.pins import Pin
+from ..errors import ActionFailed, ConfigError, SfError, TrustError, Unreachable, UsageError
+from ..model.ids import new_ulid
+from ..model.result import CommandResult, Report, Request, ServerResult
+from . import bundles
+from .ask import Ask
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from ..rpc.hello import Link
+    from ..transport.admin import AdminShell, Destination, Seen
+    from .bundles import SignedBundle
+
+CONFIRM_S = 120
+_BOOTSTRAP = 'import sys;r=sys.stdin.buffer.read;exec(compile(r(int.from_bytes(r(4),"big")),"enroll","exec"))'
+_ANSWER = b"serverflow-enroll "
+_SUPPORTED = {"debian": ("11", "12", "13"), "ubuntu": ("22.04", "24.04", "26.04")}
+_OLDEST_PYTHON = [3, 9]
+
+
+@dataclass(frozen=True)
+class EnrollRequest:
+    """The command line of `sf server add`."""
+
+    name: str
+    destination: str
+    port: int | None = None
+    roles: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    identity_files: tuple[str, ...] = ()
+    jump: str | None = None
+    ask_sudo: bool = False
+    fingerprint: str | None = None
+    accept: bool = False
+
+
+async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Report) -> CommandResult:
+    """Enrol a server, or finish or repair an enrolment. Raises SfError; the server is then as it was, or can be enrolled again."""
+    from ..transport import admin
+
+    _check_name(workspace, request)
+    workspace.root_signer()  # before anything is touched: without it the server could not be granted
+    destination = _destination(request)
+    report({"t": "step", "server": request.name, "doing": f"looking at {destination.host}"})
+    seen = _settle(await admin.look(destination), request, ask, report)
+    password = ask.hidden(f"sudo password for {seen.user} on {seen.host}", otherwise="run it on a terminal") if request.ask_sudo else ""
+    async with _shell(destination, seen, password, ask) as shell:
+        server = _Server(shell, request.name, report)
+        await server.prepare(workspace.fleet_id, request, ask)
+        bundle = bundles.ensure(workspace, report)
+        placed = await server.place(bundle)
+        _check_not_a_clone(workspace, request.name, placed["server_id"])
+        _grant(workspace, placed["server_id"], report)
+        _pin(workspace, request, seen, placed)
+        op_id = new_ulid()
+        await server.arm(workspace, op_id)
+        try:
+            reply = await _prove(workspace, request, seen, op_id, report)
+        except SfError:
+            await server.undo(op_id)
+            raise
+    _enter(workspace, request, seen)
+    result = ServerResult(request.name, reply)
+    return CommandResult(str(workspace.folder.path), op_id, (result,), {}, (f"{request.name} takes signed commands now: sf system info --on {request.name}",))
+
+
+def _check_name(workspace: Workspace, request: EnrollRequest) -> None:
+    known = workspace.fleet.servers.get(request.name)
+    host = _destination(request).host
+    if request.name in ("all", "local"):
+        raise UsageError(f"{request.name} is reserved")
+    if known and request.name in workspace.pins and known.host != host and workspace.pins[request.name].address.rpartition(":")[0] != host:
+        raise UsageError(f"{request.name} is {known.host} already", hint="give another name, or sf server remove it first")
+
+
+def _destination(request: EnrollRequest) -> Destination:
+    from ..model.address import parse_jump
+    from ..transport.admin import Destination
+
+    try:
+        # The same grammar as a jump host; an alias of ~/.ssh/config is a host name too.
+        parsed = parse_jump(request.destination)
+        explicit = request.destination.rpartition("@")[2].count(":") == 1 or "]:" in request.destination
+        port = request.port or (parsed.port if explicit else 0)
+    except ValueError as error:
+        raise UsageError(f"{request.destination!r}: {error}", hint="sf server add web1 root@203.0.113.7") from None
+    return Destination(request.name, parsed.host, parsed.user, port, request.identity_files, request.jump or "")
+
+
+def _settle(seen: Seen, request: EnrollRequest, ask: Ask, report: Report) -> Seen:
+    """Who vouches for the host key: `--fingerprint`, known_hosts, or a person. Raises TrustError."""
+    from dataclasses import replace
+
+    if request.fingerprint:
+        if request.fingerprint != seen.fingerprint:
+            raise TrustError(f"the host key's fingerprint is {seen.fingerprint}, not the given one", server=request.name, code="host-key-changed")
+        return replace(seen, origin="fingerprint")
+    if seen.origin:
+        report({"t": "note", "server": request.name, "text": f"host key {seen.fingerprint} is in known_hosts"})
+        return seen
+    question = (
+        f"The host key of {seen.host} has the fingerprint {seen.fingerprint}. Compare it on the provider's console: "
+        "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Is it the same?"
+    )
+    if not ask.confirm(question, otherwise=f"add --fingerprint {seen.fingerprint} once you have compared it on the provider's console"):
+        raise TrustError("the host key was not accepted", server=request.name, code="host-key-not-accepted")
+    return replace(seen, origin="prompt")
+
+
+@asynccontextmanager
+async def _shell(destination: Destination, seen: Seen, password: str, ask: Ask) -> AsyncIterator[AdminShell]:
+    from ..transport import admin
+
+    def passphrase(file: str) -> str:
+        return ask.hidden(f"passphrase for {file}", otherwise="load the key into ssh-agent")
+
+    async with admin.login(destination, seen, password, passphrase) as shell:
+        yield shell
+
+
+class _Server:
+    """The stages of remote/enroll.py, run over the administrator's shell."""
+
+    def __init__(self, shell: AdminShell, name: str, report: Report) -> None:
+        self._shell = shell
+        self._name = name
+        self._report = report
+
+    async def prepare(self, fleet_id: str, request: EnrollRequest, ask: Ask) -> None:
+        """Supported, complete and not somebody else's. Raises ActionFailed or ConfigError."""
+        await self._python(request, ask)
+        found = await self._stage("inspect", "looking around", {})
+        if not found["root"]:
+            raise ActionFailed("this login is not root, and sudo did not make it root", server=self._name)
+        versions = _SUPPORTED.get(found["os"], ())
+        if found["version"] not in versions or not found["systemd"]:
+            what = found["name"] or "this system"
+            reason = "does not run systemd" if versions and not found["systemd"] else "is not supported"
+            raise ActionFailed(f"{what} {reason}; Debian 11–13 and Ubuntu 22.04+ with systemd are", server=self._name, code="unsupported")
+        if found["python"] < _OLDEST_PYTHON:
+            raise ActionFailed("its python3 is older than 3.9", server=self._name, code="unsupported")
+        if found["fleet"] not in ("", fleet_id):
+            raise ConfigError(f"it belongs to another fleet ({found['fleet']})", server=self._name, hint="sf server remove it there first")
+        if found["missing"]:
+            await self._install(found["missing"], request, ask)
+
+    async def _python(self, request: EnrollRequest, ask: Ask) -> None:
+        code, _, said = await self._shell.attempt(["python3", "-c", ""])
+        if code == 0:
+            return
+        if code != 127 and "not found" not in said:
+            raise ActionFailed(said[-300:] or "python3 does not start", server=self._name)
+        self._agree(["python3"], request, ask)
+        await self._shell.run(["apt-get", "-q", "update"])
+        await self._shell.run(["apt-get", "-q", "-y", "--no-install-recommends", "install", "python3"])
+
+    async def _install(self, tools: list[str], request: EnrollRequest, ask: Ask) -> None:
+        self._agree(tools, request, ask)
+        await self._stage("tools", f"installing {', '.join(tools)}", {"tools": tools})
+
+    def _agree(self, tools: list[str], request: EnrollRequest, ask: Ask) -> None:
+        names = ", ".join(tools)
+        if not request.accept and not ask.confirm(f"{self._name} lacks {names}. Install with apt?", otherwise=f"add --yes to install {names}"):
+            raise ActionFailed(f"{names} is needed on the server", server=self._name, code="needs-package")
+
+    async def place(self, bundle: SignedBundle) -> dict[str, Any]:
+        request = {"version": bundle.version, "manifest": base64.b64encode(bundle.manifest).decode(), "signature": bundle.signature}
+        return await self._stage("place", "placing the runner", request, b"".join(bundle.files))
+
+    async def arm(self, workspace: Workspace, op_id: str) -> None:
+        """Trust, sudo and sshd; undone by the server itself after two minutes unless it is confirmed."""
+        folder = workspace.folder.trust
+        versions = range(1, workspace.trust.version + 1)
+        files = {f"{n}.json{suffix}": (folder / f"{n}.json{suffix}").read_bytes() for n in versions for suffix in ("", ".sig")}
+        encoded = {name: base64.b64encode(data).decode() for name, data in files.items()}
+        request = {"op_id": op_id, "fleet": workspace.fleet_id, "trust": encoded, "seconds": CONFIRM_S}
+        await self._stage("arm", "opening the login", request)
+
+    async def undo(self, op_id: str) -> None:
+        """Best effort: the server does the same by itself at the deadline."""
+        try:
+            await self._stage("undo", "putting everything back", {"op_id": op_id})
+        except SfError as error:
+            self._report({"t": "note", "server": self._name, "text": f"it will put everything back by itself within {CONFIRM_S} s ({error.message})"})
+
+    async def _stage(self, stage: str, doing: str, request: dict[str, Any], data: bytes = b"") -> dict[str, Any]:
+        self._report({"t": "step", "server": self._name, "doing": doing})
+        source = _enroll_source()
+        body = json.dumps({"stage": stage, **request}).encode()
+        payload = len(source).to_bytes(4, "big") + source + len(body).to_bytes(4, "big") + body + data
+        code, out, said = await self._shell.attempt(["python3", "-IS", "-c", _BOOTSTRAP], payload)
+        line = next((line for line in out.splitlines() if line.startswith(_ANSWER)), None)
+        if line is None:
+            raise ActionFailed(f"{doing} failed: {said[-500:] or f'exit code {code}'}", server=self._name)
+        answer: dict[str, Any] = json.loads(line.removeprefix(_ANSWER))
+        if not answer["ok"]:
+            raise ActionFailed(f"{doing} failed: {answer['error']}", server=self._name)
+        return answer
+
+
+def _enroll_source() -> bytes:
+    from ..trust import bundle
+
+    return bundle.collect()["enroll.py"]
+
+
+def _check_not_a_clone(workspace: Workspace, name: str, server_id: str) -> None:
+    for other, pin in workspace.pins.items():
+        if other != name and pin.server_id == server_id:
+            raise ConfigError(
+                f"it has the server id of {other}: one is a copy of the other",
+                server=name,
+                hint="on the copy, as root: rm -r /etc/serverflow /var/lib/serverflow, then run this again",
+            )
+
+
+def _grant(workspace: Workspace, server_id: str, report: Report) -> None:
+    """Trust version N+1, in which our command key may act on this server; nothing when it may already."""
+    from ..trust import chain
+
+    name = workspace.key_name
+    if not name:
+        raise TrustError("our command key is not in the trust file", hint="sf trust status")
+    mine = [key for key in workspace.trust.command if key.name == name]
+    if all(server_id in grant.servers for key in mine for grant in key.grants):
+        return
+    trust = chain.next_with_server(workspace.trust, server_id, [name])
+    report({"t": "note", "text": f"signing trust version {trust.version}"})
+    chain.write_version(workspace.folder.trust, trust, [workspace.root_signer()])
+    workspace.refresh()
+
+
+def _pin(workspace: Workspace, request: EnrollRequest, seen: Seen, placed: dict[str, Any]) -> None:
+    known = workspace.pins.get(request.name)
+    if known and (known.server_id, known.identity) == (placed["server_id"], placed["identity"]) and seen.key in known.host_keys:
+        return
+    if known and known.server_id != placed["server_id"] and request.name in workspace.fleet.servers:
+        raise TrustError(
+            "it has another identity than the pinned one",
+            server=request.name,
+            code="identity-changed",
+            hint=f"if it was reinstalled: sf server remove {request.name} --forget, then add it again",
+        )
+    origin: Any = seen.origin
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    pin = Pin(request.name, (seen.key,), origin, moment, f"{seen.host}:{seen.port}", placed["server_id"], placed["identity"])
+    workspace.write_pins({**workspace.pins, request.name: pin})
+
+
+async def _prove(workspace: Workspace, request: EnrollRequest, seen: Seen, op_id: str, report: Report) -> Any:
+    """A fresh connection as the new login, with a verified HELLO, confirms the change. Raises SfError."""
+    link = _link(workspace, request, seen)
+    report({"t": "step", "server": request.name, "doing": "confirming over a fresh connection"})
+    async with workspace.caller() as caller:
+        await _reachable(caller, link)
+        version = registry.load("safe.confirm").version
+        return await caller.call(link, Request("safe.confirm", {"op": op_id}, timeout_s=60), new_ulid(), version, report)
+
+
+async def _reachable(caller: Any, link: Link) -> None:
+    """sshd takes a moment to read its configuration again after a reload."""
+    import asyncio
+
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            await caller.greet(link)
+            return
+        except (TrustError, Unreachable):
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.2)
+
+
+def _link(workspace: Workspace, request: EnrollRequest, seen: Seen) -> Link:
+    from ..rpc.hello import Link
+    from ..transport.ssh import Endpoint
+    from ..trust.keys import parse_public
+    from .workspace import LOGIN
+
+    pin = workspace.pins[request.name]
+    endpoint = Endpoint(request.name, seen.host, seen.port, LOGIN, pin.host_keys, workspace.jump_endpoint(request.jump))
+    return Link(endpoint, pin.server_id, parse_public(pin.identity))
+
+
+def _enter(workspace: Workspace, request: EnrollRequest, seen: Seen) -> None:
+    """Into fleet.toml, last. Roles and tags that were given replace the ones that are there; others stay."""
+    values: dict[str, Any] = {"host": seen.host, "port": seen.port if seen.port != 22 else None, "jump": request.jump}
+    if request.roles:
+        values["roles"] = list(request.roles)
+    if request.tags:
+        values["tags"] = list(request.tags)
+    with edit(workspace.folder) as editor:
+        editor.set_entry("servers", request.name, values)
+    workspace.refresh()

@@ -1,0 +1,175 @@
+"""The fleet file: what should be. One frozen model a stanza; an unknown key is an error.
+
+Option B of a seam (another `provider`) brings its own model when it is implemented.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from . import fields
+
+#: The version of the file's shape that this program reads.
+SCHEMA = 1
+
+
+class Stanza(BaseModel):
+    """What all stanzas share. Validators are built once, for the whole file, when the first file is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, hide_input_in_errors=True)
+
+
+class Secret(Stanza):
+    """A reference to a value in secrets.toml; a secret itself never stands in the fleet file."""
+
+    secret: fields.SecretName
+
+
+class Server(Stanza):
+    """A machine. `host` and `port` are where SSH reaches it; the login is always `serverflow`."""
+
+    host: fields.Host
+    port: fields.Port = 22
+    jump: fields.Jump | None = None
+    roles: tuple[Literal["app", "db", "backup", "dns", "mail"], ...] = ()
+    tags: tuple[fields.Tag, ...] = ()
+    packages: tuple[fields.PackageName, ...] = ()
+    timezone: fields.TimeZone | None = None
+    hostname: fields.HostName | None = None
+
+
+class Operator(Stanza):
+    """A person's public keys. A wish: the signed trust file is the authority."""
+
+    sign: fields.SigningKey
+    seal: fields.SealingKey | None = None
+
+
+class Grant(Stanza):
+    """What a key may do. Globs and selectors are resolved when it is signed into the trust file."""
+
+    to: fields.Name
+    allow: Annotated[tuple[fields.ActionPattern, ...], Field(min_length=1)]
+    on: fields.Selector
+    where: dict[str, fields.Text] = {}
+    expires: fields.Moment | None = None
+
+
+class User(Stanza):
+    """A login on the selected servers, with its public keys (authorized_keys(5))."""
+
+    on: fields.Selector
+    keys: tuple[fields.SshKey, ...] = ()
+    groups: tuple[fields.UserName, ...] = ()
+    shell: fields.Path | None = None
+    comment: fields.Text | None = None
+
+
+class App(Stanza):
+    """An application: the user that it runs as, the folders that outlive a release, the port that it listens on."""
+
+    on: fields.Selector
+    user: fields.UserName
+    data: tuple[fields.Path, ...] = ()
+    port: fields.Port | None = None
+
+
+class Redis(Stanza):
+    """A Redis instance. `allow_from` selects the servers that may connect; without it only the server itself may."""
+
+    on: fields.Selector
+    max_memory: fields.Size
+    port: fields.Port | None = None
+    allow_from: fields.Selector | None = None
+
+
+class CronJob(Stanza):
+    """A command on a schedule (crontab(5)), in the app's folder and as its user when `app` is set."""
+
+    on: fields.Selector
+    schedule: fields.Schedule
+    command: Annotated[tuple[fields.Argument, ...], Field(min_length=1)]
+    app: fields.Name | None = None
+    timeout: fields.Duration | None = None
+    overlap: Literal["skip", "allow", "replace"] = "skip"
+
+
+class Channel(Stanza):
+    """Where alerts go."""
+
+    provider: Literal["slack"]
+    url: Secret
+
+
+class AlertRoute(Stanza):
+    """Which events of which servers go to which channels."""
+
+    to: Annotated[tuple[fields.Name, ...], Field(min_length=1)]
+    on: fields.Selector
+    events: Annotated[tuple[fields.EventPattern, ...], Field(min_length=1)]
+
+
+class Notify(Stanza):
+    channels: dict[fields.Name, Channel] = {}
+    routes: tuple[AlertRoute, ...] = ()
+
+
+class DnsProvider(Stanza):
+    """Who serves zones."""
+
+    provider: Literal["cloudflare"]
+    token: Secret
+
+
+class Record(Stanza):
+    """An rrset (RFC 2181, section 5). `name` is relative to the zone, `@` is the zone itself."""
+
+    name: fields.RecordName
+    type: Literal["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SRV", "TXT"]
+    values: Annotated[tuple[str, ...], Field(min_length=1)]
+    ttl: fields.Duration = "1h"
+
+
+class Zone(Stanza):
+    """A DNS zone. When it is `complete`, records that the file does not have are to be removed."""
+
+    provider: fields.Name
+    complete: fields.Flag = False
+    records: tuple[Record, ...] = ()
+
+
+class Dns(Stanza):
+    providers: dict[fields.Name, DnsProvider] = {}
+    zones: dict[fields.HostName, Zone] = {}
+
+
+class RouteTarget(Stanza):
+    app: fields.Name
+
+
+class Route(Stanza):
+    """A host name that leads to an app; its DNS record and certificate follow."""
+
+    on: fields.Selector
+    host: fields.HostName
+    to: RouteTarget
+
+
+class Fleet(Stanza):
+    """The whole file. Tables keep the order of the file."""
+
+    schema_version: Annotated[int, Field(alias="schema", strict=True, ge=SCHEMA, le=SCHEMA)]
+    timezone: fields.TimeZone = "UTC"
+    base_domain: fields.HostName | None = None
+    servers: dict[fields.ServerName, Server] = {}
+    operators: dict[fields.Name, Operator] = {}
+    grants: tuple[Grant, ...] = ()
+    users: dict[fields.UserName, User] = {}
+    apps: dict[fields.Name, App] = {}
+    redis: dict[fields.Name, Redis] = {}
+    cron: dict[fields.Name, CronJob] = {}
+    notify: Notify = Field(default_factory=Notify)
+    dns: Dns = Field(default_factory=Dns)
+    routes: dict[fields.Name, Route] = {}

@@ -1,0 +1,36 @@
+"""Resource: one thing that should exist on one server, as the action that makes it so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A stanza of the fleet file on one of the servers that it selects.
+
+    `key` names it on its server ("redis.cache"), `table` is where the file has it ("redis"). `notes` tell people what
+    could not be carried over from the stanza.
+    """
+
+    server: str
+    key: str
+    action: str
+    params: Mapping[str, Any]
+    table: str
+    notes: tuple[str, ...] = ()
+
+
+def resource_hash(resource: Resource) -> str:
+    """SHA-256, in hex, of what is asked for. Servers keep it, so that an apply from another base is noticed.
+
+    The order of parameters does not matter; server, key and notes are not part of it.
+    """
+    asked = {"action": resource.action, "params": dict(resource.params)}
+    return hashlib.sha256(
+        json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+    ).hexdigest()

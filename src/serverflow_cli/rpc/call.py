@@ -1,0 +1,273 @@
+"""One exchange: HELLO, one signed frame, progress, one verified answer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from serverflow_actions.kit.change import from_json
+
+from ..errors import OutcomeUnknown, SfError, TrustError, Unreachable, from_code
+from ..model.result import Reply, Report, Request
+from ..transport.frames import ConnectionLost, framed
+from ..transport.ssh import Connector, Exec
+from ..trust import receipts, sshsig
+from ..trust.sshsig import Signer
+from . import hello
+from .hello import Hello, Link
+
+LIFETIME_MS = 120_000
+SKEW_WARNING_MS = 60_000
+BLOB_CHUNK = 1 << 16
+GOOD = ("done", "unchanged", "pending-confirm", "rolled-back")
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Who acts: the key that signs commands, the trust version it knows, a name for people.
+
+    `chain` is where receipts go; `sent` notes each command before it leaves, so that an operation whose answer was lost
+    can be asked for.
+    """
+
+    signer: Signer
+    trust_version: int
+    chain: Path
+    sent: Path
+    name: str
+
+
+@dataclass
+class _Answer:
+    """What came back in one exchange."""
+
+    body: dict[str, Any] = field(default_factory=dict)
+    frame: bytes = b""
+    shown: dict[str, str] = field(default_factory=dict)
+
+
+class Caller:
+    """Runs exchanges for one operator over one set of SSH keys."""
+
+    def __init__(self, connector: Connector, operator: Operator) -> None:
+        self._connector = connector
+        self._operator = operator
+
+    async def call(self, link: Link, request: Request, op_id: str, version: int, report: Report) -> Reply:
+        """Run one action. `version` is the action's version that we know.
+
+        Raises SfError: TrustError for what the pins or the server refuse, ActionFailed for what failed there,
+        OutcomeUnknown when the connection was lost after the command was sent.
+        """
+        async with self._session(link) as (channel, greeting, nonce):
+            notes = self._notes(greeting)
+            secret_frame = _secret_frame(request.secrets)
+            body = self._command(link, greeting, request, op_id, version, secret_frame)
+            frame = _signed_frame(self._operator.signer, sshsig.COMMAND, body) + framed(secret_frame)
+            if not request.read_only:
+                self._note_sent(link, request, op_id, greeting.clock)
+            await channel.write(frame)
+            report({"t": "op", "server": link.name, "op": op_id, "action": request.action, "mode": request.mode})
+            deadline = None if request.timeout_s is None else request.timeout_s + request.lock_wait_s + 30
+            try:
+                answer = await self._answer(channel, link, report, request.blobs, deadline)
+            except (ConnectionLost, TimeoutError) as error:
+                raise _unknown(link, op_id, request, error) from None
+        self._check_echo(answer.body, link, body, greeting, nonce, op_id)
+        if answer.body["typ"] == "receipt":
+            self._keep(link, answer.frame)
+        return _reply(answer, link, op_id, notes)
+
+    async def push(self, link: Link, namespace: str, body: bytes, blobs: Sequence[bytes], content: Sequence[bytes], report: Report) -> Reply:
+        """Send a trust version or a bundle with its signatures; `content` are the bundle's files in order."""
+        async with self._session(link) as (channel, greeting, nonce):
+            await channel.write(framed(sshsig.pack_signed(body, blobs)))
+            try:
+                answer = await self._answer(channel, link, report, content, 120)
+            except (ConnectionLost, TimeoutError):
+                raise OutcomeUnknown("the connection was lost during the update", server=link.name, hint="run it again") from None
+        self._check_echo(answer.body, link, body, greeting, nonce, "")
+        self._keep(link, answer.frame)
+        return _reply(answer, link, "", ())
+
+    async def greet(self, link: Link) -> Hello:
+        """A HELLO and nothing else."""
+        async with self._session(link) as (_, greeting, _):
+            return greeting
+
+    @contextlib.asynccontextmanager
+    async def _session(self, link: Link) -> AsyncIterator[tuple[Exec, Hello, str]]:
+        nonce = secrets.token_hex(32)
+        async with self._connector.connect(link.endpoint) as connection:
+            channel = await self._connector.run(connection, link.endpoint, f"sf1 {nonce}")
+            try:
+                kind, payload = await channel.frames.next(30)
+            except (ConnectionLost, TimeoutError):
+                raise await channel.complaint() from None
+            if kind != b"H":
+                raise await channel.complaint()
+            yield channel, hello.verified(payload, link, nonce), nonce
+
+    def _notes(self, greeting: Hello) -> tuple[str, ...]:
+        """What the operator should know although nothing is wrong yet."""
+        notes = []
+        skew = abs(greeting.clock - time.time_ns() // 1_000_000)
+        if skew > SKEW_WARNING_MS:
+            notes.append(f"its clock is {skew // 1000} s away from ours; that is harmless here, but certificates and logs will suffer")
+        if greeting.trust_version > self._operator.trust_version:
+            notes.append(f"it has trust version {greeting.trust_version}, this fleet folder {self._operator.trust_version}: pull the fleet folder")
+        if greeting.pending:
+            notes.append(f"a safe change waits for confirmation there: {greeting.pending}")
+        return tuple(notes)
+
+    def _command(self, link: Link, greeting: Hello, request: Request, op_id: str, version: int, secret_frame: bytes) -> bytes:
+        limits = {"lock_wait_s": request.lock_wait_s}
+        if request.timeout_s is not None:
+            limits["timeout_s"] = request.timeout_s
+        command = {
+            "v": 1,
+            "typ": "command",
+            "server_id": link.server_id,
+            "challenge": greeting.challenge,
+            "op_id": op_id,
+            "action": request.action,
+            "action_version": version,
+            "params": dict(request.params),
+            # A server that missed a version still knows this key; only more than it has would be refused.
+            "trust_version": min(self._operator.trust_version, greeting.trust_version),
+            "issued_at": greeting.clock,
+            "expires_at": greeting.clock + LIFETIME_MS,
+            "limits": limits,
+            "mode": request.mode,
+            "confirm_s": request.confirm_s,
+            "base": request.base,
+            "plan_sha256": request.plan_sha256,
+            "secrets_commit": hashlib.sha256(secret_frame).hexdigest() if secret_frame else None,
+            "blobs": [{"sha256": hashlib.sha256(blob).hexdigest(), "size": len(blob)} for blob in request.blobs],
+            "prev_receipt": receipts.last_hash(self._operator.chain),
+            "actor": self._operator.name[:64],
+        }
+        return json.dumps(command, separators=(",", ":"), ensure_ascii=False).encode()
+
+    async def _answer(self, channel: Exec, link: Link, report: Report, blobs: Sequence[bytes], deadline: float | None) -> _Answer:
+        answer = _Answer()
+        digest, length = hashlib.sha256(), 0
+        while True:
+            kind, payload = await channel.frames.next(deadline)
+            if kind == b"P":
+                report({**_event(payload), "server": link.name})
+            elif kind == b"O":
+                digest.update(payload)
+                length += len(payload)
+                report({"t": "output", "server": link.name, "text": payload.decode("utf-8", "replace")})
+            elif kind == b"G":
+                for blob in blobs:
+                    for start in range(0, len(blob), BLOB_CHUNK):
+                        await channel.write(blob[start : start + BLOB_CHUNK])
+            elif kind == b"S":
+                answer.shown = {str(key): str(value) for key, value in json.loads(payload).items()}
+            elif kind == b"R":
+                answer.frame = payload
+                answer.body = hello.checked_body(payload, sshsig.RECEIPT, link)
+                _check_output(answer.body, digest.hexdigest() if length else "", length, link)
+                return answer
+            elif kind == b"E":
+                raise TrustError(
+                    "the server refused the message: it does not know this key, or the message was damaged",
+                    server=link.name,
+                    code="refused",
+                    hint="is this key in the trust file, and has the server that version? sf server update",
+                )
+            else:
+                raise Unreachable("the server sends something that is not our protocol", server=link.name)
+
+    def _check_echo(self, answer: Mapping[str, Any], link: Link, body: bytes, greeting: Hello, nonce: str, op_id: str) -> None:
+        """The answer must be to this very command, or the stored receipt of the same operation."""
+        same_op = bool(op_id) and answer.get("op_id") == op_id and answer.get("server_id") == link.server_id
+        fresh = (answer.get("nonce"), answer.get("challenge")) == (nonce, greeting.challenge)
+        exact = fresh and answer.get("body_sha256") == hashlib.sha256(body).hexdigest() and answer.get("server_id") == link.server_id
+        if not exact and not (same_op and answer.get("typ") == "receipt"):
+            raise TrustError("the receipt belongs to another command", server=link.name, code="wrong-receipt")
+
+    @contextlib.asynccontextmanager
+    async def hold(self, link: Link) -> AsyncIterator[None]:
+        """One connection for all calls to this server inside the block."""
+        async with self._connector.hold(link.endpoint):
+            yield
+
+    def _note_sent(self, link: Link, request: Request, op_id: str, at: int) -> None:
+        self._operator.sent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        entry = {"op": op_id, "server": link.name, "server_id": link.server_id, "action": request.action, "at": at}
+        with self._operator.sent.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def keep_receipt(self, link: Link, body: bytes, sig: bytes) -> dict[str, Any]:
+        """Verify and store a receipt that was fetched later (`op status`). Raises TrustError."""
+        value = hello.checked_body(sshsig.pack_signed(body, [sig]), sshsig.RECEIPT, link)
+        if not any(entry.body == body.decode() for entry in receipts.entries(self._operator.chain)):
+            receipts.append(self._operator.chain, link.server_id, body, sig, time.time_ns() // 1_000_000)
+        return value
+
+    def _keep(self, link: Link, frame: bytes) -> None:
+        blobs, body = sshsig.unpack_signed(frame)
+        receipts.append(self._operator.chain, link.server_id, body, blobs[0], time.time_ns() // 1_000_000)
+
+
+def _signed_frame(signer: Signer, namespace: str, body: bytes) -> bytes:
+    return framed(sshsig.pack_signed(body, [sshsig.sign(signer, namespace, body)]))
+
+
+def _secret_frame(values: Mapping[str, str]) -> bytes:
+    """Salted, so that the commitment in the signed body gives nothing away about a short secret."""
+    return os.urandom(32) + json.dumps(dict(values), ensure_ascii=False).encode() if values else b""
+
+
+def _event(payload: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(payload)
+    except ValueError:
+        return {"t": "note", "text": payload.decode("utf-8", "replace")}
+    return value if isinstance(value, dict) else {}
+
+
+def _check_output(body: Mapping[str, Any], digest: str, length: int, link: Link) -> None:
+    """A read's signature covers what was streamed, through its hash; an operation's covers what the server kept."""
+    told = body.get("output", {})
+    if body.get("typ") == "reply" and length and (told.get("sha256"), told.get("length")) != (digest, length):
+        raise TrustError("the streamed output is not what the server signed", server=link.name, code="bad-signature")
+
+
+def _unknown(link: Link, op_id: str, request: Request, error: Exception) -> SfError:
+    if request.read_only:
+        return Unreachable(f"the connection was lost: {error}" if str(error) else "the server stopped answering", server=link.name)
+    return OutcomeUnknown(
+        "the connection was lost after the command was sent; the server goes on with it",
+        server=link.name,
+        hint=f"sf op follow {op_id}",
+    )
+
+
+def _reply(answer: _Answer, link: Link, op_id: str, notes: tuple[str, ...]) -> Reply:
+    body = answer.body
+    if body["outcome"] not in GOOD:
+        failure = from_code(str(body["code"]) or str(body["outcome"]), str(body["message"]), server=link.name)
+        failure.reply = Reply(op_id, str(body["outcome"]), tuple(map(from_json, body["changes"])), body["data"], {}, "", body, notes)
+        raise failure
+    return Reply(
+        op_id,
+        str(body["outcome"]),
+        tuple(map(from_json, body["changes"])),
+        body["data"],
+        answer.shown,
+        str(body["plan_sha256"]),
+        body,
+        notes,
+    )

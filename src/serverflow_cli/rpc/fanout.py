@@ -1,0 +1,31 @@
+"""The same request on many servers at once, with a bound on how many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from ..errors import SfError
+from ..model.result import Reply, Report, ServerResult
+from .hello import Link
+
+#: Enough to hide the round trips of slow servers; more only costs memory and makes key exchanges wait for each other.
+AT_ONCE = 32
+
+
+async def on_all(links: Sequence[Link], work: Callable[[Link], Awaitable[Reply]], report: Report, at_once: int = AT_ONCE) -> tuple[ServerResult, ...]:
+    """Run `work` for each; one that fails leaves the others alone. The results are in the order of the links."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(link: Link) -> ServerResult:
+        async with gate:
+            report({"t": "connect", "server": link.name})
+            try:
+                return ServerResult(link.name, await work(link))
+            except SfError as error:
+                error.server = error.server or link.name
+                return ServerResult(link.name, error.reply, error)
+            finally:
+                report({"t": "done", "server": link.name})
+
+    return tuple(await asyncio.gather(*(one(link) for link in links)))

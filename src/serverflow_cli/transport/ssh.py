@@ -1,0 +1,239 @@
+"""One SSH connection with a pinned host key, and what can go wrong with it in words.
+
+Only the algorithms that every supported sshd has, the cheapest good ones first. Nothing is taken from ~/.ssh here:
+servers are in fleet.toml, their host keys in pins.toml. Enrolment, which does read ~/.ssh, is in transport/admin.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SfError, TrustError, Unreachable
+from .frames import ConnectionLost, FrameReader
+
+if TYPE_CHECKING:
+    import asyncssh
+
+KEX = ["curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "diffie-hellman-group16-sha512"]
+CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr"]
+MACS = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"]
+KEEPALIVE_S = 15
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server is and how it proves itself. `host_keys` are full public keys, `ssh-ed25519 AAAA…`."""
+
+    name: str
+    host: str
+    port: int
+    user: str
+    host_keys: tuple[str, ...]
+    jump: Endpoint | None = None
+
+
+class Exec:
+    """A running exec request: frames in, bytes out."""
+
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes], name: str) -> None:
+        self._process = process
+        self._name = name
+        self.frames = FrameReader(process.stdout.readexactly)
+
+    async def write(self, data: bytes) -> None:
+        """Send, waiting while the window is full. Raises ConnectionLost."""
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (BrokenPipeError, ConnectionError, OSError):
+            raise ConnectionLost("the connection ended in the middle", server=self._name) from None
+
+    async def complaint(self) -> SfError:
+        """Why there was no HELLO, from what the login printed."""
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(5):
+                said = (await self._process.stderr.read(4000)).decode("utf-8", "replace").strip()
+                await self._process.wait_closed()
+                return _why_no_hello(self._name, said, self._process.exit_status)
+        return Unreachable("the server closed the connection without a word", server=self._name)
+
+
+def library() -> ModuleType:
+    """asyncssh, imported when the first connection is made.
+
+    While it loads it looks for two C libraries that we never use, by starting ldconfig and a compiler: 25 ms.
+    """
+    import sys
+
+    if "asyncssh" not in sys.modules:
+        import ctypes.util
+
+        find = ctypes.util.find_library
+        ctypes.util.find_library = lambda name: None
+        try:
+            import asyncssh
+        finally:
+            ctypes.util.find_library = find
+    import asyncssh
+
+    return asyncssh
+
+
+class Connector:
+    """Opens connections with one set of login keys: private keys as text, and an agent's socket path or ""."""
+
+    def __init__(self, private_keys: Sequence[str], agent: str = "", timeout: float = 15.0) -> None:
+        asyncssh = library()
+        self._keys = [asyncssh.import_private_key(text) for text in private_keys]
+        self._agent = agent or None
+        self._timeout = timeout
+        self._parsed: dict[str, Any] = {}
+        self._held: dict[Endpoint, asyncssh.SSHClientConnection] = {}
+
+    @contextlib.asynccontextmanager
+    async def hold(self, endpoint: Endpoint) -> AsyncIterator[None]:
+        """Keep one connection for several requests to the same server."""
+        async with self.connect(endpoint) as connection:
+            self._held[endpoint] = connection
+            try:
+                yield
+            finally:
+                del self._held[endpoint]
+
+    @contextlib.asynccontextmanager
+    async def connect(self, endpoint: Endpoint) -> AsyncIterator[asyncssh.SSHClientConnection]:
+        """A connection that is closed at the end, or the held one. Raises Unreachable or TrustError, with what to look at."""
+        if endpoint in self._held:
+            yield self._held[endpoint]
+            return
+        async with contextlib.AsyncExitStack() as stack:
+            tunnel = await stack.enter_async_context(self.connect(endpoint.jump)) if endpoint.jump else None
+            connection = await self._open(endpoint, tunnel)
+            stack.callback(connection.abort)
+            yield connection
+
+    async def run(self, connection: asyncssh.SSHClientConnection, endpoint: Endpoint, request: str) -> Exec:
+        """Start an exec request. Raises Unreachable."""
+        asyncssh = library()
+        try:
+            return Exec(await connection.create_process(request, encoding=None), endpoint.name)
+        except asyncssh.ChannelOpenError as error:
+            raise Unreachable(f"the server refuses to run commands: {error.reason}", server=endpoint.name) from error
+        except (asyncssh.Error, OSError) as error:
+            raise ConnectionLost(f"the connection ended: {error}", server=endpoint.name) from error
+
+    async def _open(self, endpoint: Endpoint, tunnel: Any) -> asyncssh.SSHClientConnection:
+        asyncssh = library()
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection: asyncssh.SSHClientConnection = await asyncssh.connect(
+                    endpoint.host,
+                    endpoint.port,
+                    tunnel=tunnel or (),
+                    username=endpoint.user,
+                    known_hosts=self._trusted(endpoint),
+                    client_keys=self._keys or None,
+                    agent_path=self._agent,
+                    config=None,
+                    preferred_auth="publickey",
+                    kex_algs=KEX,
+                    encryption_algs=CIPHERS,
+                    mac_algs=MACS,
+                    compression_algs=None,
+                    server_host_key_algs=_algorithms(endpoint.host_keys),
+                    keepalive_interval=KEEPALIVE_S,
+                    login_timeout=0,
+                )
+                return connection
+        except TimeoutError:
+            raise _timeout(endpoint, self._timeout) from None
+        except (asyncssh.Error, OSError) as error:
+            raise explain(error, endpoint) from error
+
+    def _trusted(self, endpoint: Endpoint) -> tuple[list[Any], list[Any], list[Any]]:
+        """The pins and nothing else. An empty list refuses every key."""
+        keys = []
+        for line in endpoint.host_keys:
+            if line not in self._parsed:
+                self._parsed[line] = library().import_public_key(line)
+            keys.append(self._parsed[line])
+        return keys, [], []
+
+
+def _algorithms(host_keys: Sequence[str]) -> list[str]:
+    """Signature algorithms for the pinned key types, so that a server with several keys shows the one that we know."""
+    found: list[str] = []
+    for line in host_keys:
+        kind = line.split(" ", 1)[0]
+        found += ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
+    return list(dict.fromkeys(found)) or ["ssh-ed25519"]
+
+
+def _timeout(endpoint: Endpoint, seconds: float) -> Unreachable:
+    return Unreachable(
+        f"no answer from {endpoint.host} port {endpoint.port} within {seconds:.0f} s",
+        server=endpoint.name,
+        code="connect-timeout",
+        hint="is it up, and does a firewall let you through?",
+    )
+
+
+_REFUSED = {
+    "ConnectionRefusedError": ("connection-refused", "is sshd running, and is this the right port?"),
+    "gaierror": ("unknown-host", "check `host` in fleet.toml"),
+}
+
+
+def explain(error: Exception, endpoint: Endpoint) -> SfError:
+    """An error of asyncssh or of the socket as one sentence, a code and a way out."""
+    asyncssh = library()
+    where = f"{endpoint.host} port {endpoint.port}"
+    if endpoint.host_keys and (isinstance(error, asyncssh.HostKeyNotVerifiable) or "host key" in str(error).lower()):
+        # Only the pinned key's type is offered: a server without it cannot agree on a host key algorithm.
+        return TrustError(
+            "host key does not match the pinned key",
+            server=endpoint.name,
+            code="host-key-changed",
+            hint=f"if the server was reinstalled: sf server remove {endpoint.name} --forget, then sf server add; if not, someone may be in between",
+        )
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        return TrustError("its host key is not pinned", server=endpoint.name, code="unknown-host-key", hint="sf server add")
+    if isinstance(error, asyncssh.PermissionDenied):
+        return TrustError(
+            f"{where} does not accept our SSH key for {endpoint.user}",
+            server=endpoint.name,
+            code="ssh-key-refused",
+            hint="is this key in the trust file, and has the server that version? sf server check",
+        )
+    code, hint = _REFUSED.get(type(error).__name__, ("unreachable", ""))
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        if code == "connection-refused":
+            reason = "connection refused"
+        return Unreachable(f"cannot connect to {where}: {reason.lower()}", server=endpoint.name, code=code, hint=hint)
+    return Unreachable(f"SSH to {where} failed: {error}", server=endpoint.name, hint=hint)
+
+
+_LOGIN_TROUBLE: Mapping[str, tuple[str, str, str]] = {
+    "sudo: not found": ("no-sudo", "sudo is not installed on the server", "run sf server add again"),
+    "a password is required": ("no-sudo", "sudo asks for a password on the server", "run sf server add again: its sudo rule is gone"),
+    "is not allowed to": ("no-sudo", "sudo does not allow the runner", "run sf server add again: its sudo rule is gone"),
+    "bad interpreter": ("no-python", "python3 is missing on the server", "install python3, then run sf server add again"),
+    "unable to execute": ("no-python", "the runner cannot start: python3 is missing on the server", "install python3 there"),
+    "runner: command not found": ("no-runner", "the runner is missing on the server", "run sf server add again"),
+    "runner: not found": ("no-runner", "the runner is missing on the server", "run sf server add again"),
+    "No module named": ("no-runner", "the runner's files are damaged on the server", "run sf server add again"),
+}
+
+
+def _why_no_hello(name: str, said: str, status: int | None) -> SfError:
+    for words, (code, message, hint) in _LOGIN_TROUBLE.items():
+        if words in said:
+            return Unreachable(message, server=name, code=code, hint=hint)
+    last = said.splitlines()[-1] if said else f"exit code {status}"
+    return Unreachable(f"the runner did not start: {last[:300]}", server=name, code="no-runner", hint="run sf server add again")

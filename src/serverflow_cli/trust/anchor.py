@@ -1,0 +1,60 @@
+"""What this machine remembers of a fleet's trust: git hands over the trust folder, so git cannot vouch for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..config.atomic import write_atomic
+from ..errors import TrustError
+
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The highest version that was seen, by its number and the SHA-256 of its bytes, and its root keys' fingerprints.
+
+    On first contact only fingerprints are known: `version` is 0 then, and `fleet` and `sha256` are empty.
+    """
+
+    roots: tuple[str, ...]
+    version: int = 0
+    sha256: str = ""
+    fleet: str = ""
+
+
+def from_fingerprints(text: str) -> Anchor:
+    """A first contact's anchor: what a colleague read out, or SF_ROOT; commas separate. Raises TrustError."""
+    roots = tuple(part.strip() for part in text.split(","))
+    if not all(_FINGERPRINT.fullmatch(root) for root in roots):
+        raise TrustError("not a root key's fingerprint (SHA256:…)", hint="a colleague reads it out from: sf trust show")
+    return Anchor(tuple(sorted(set(roots))))
+
+
+def load(path: Path) -> Anchor | None:
+    """The record, or None before first contact. Raises TrustError when it is damaged: it is never guessed anew."""
+    try:
+        record = json.loads(path.read_bytes())
+        return Anchor(
+            tuple(map(str, record["roots"])), int(record["version"]), str(record["sha256"]), str(record["fleet"])
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrustError(
+            f"{path} is damaged: {error}", hint="check the root fingerprint with a colleague, then remove it"
+        ) from None
+
+
+def save(path: Path, anchor: Anchor) -> None:
+    """Write the record. A fleet stays itself, and its version only goes up. Raises TrustError, ConfigError."""
+    known = load(path)
+    if known and known.fleet != anchor.fleet:
+        raise TrustError(f"{path} belongs to another fleet")
+    if known and known != anchor and known.version >= anchor.version:
+        raise TrustError(f"trust version {known.version} was seen here; this is another, or an older one")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(asdict(anchor), indent=1) + "\n").encode(), 0o600)

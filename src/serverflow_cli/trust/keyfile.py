@@ -1,0 +1,44 @@
+"""Files that hold a private key: made once, never overwritten, and read only while nobody else can."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from ..errors import ConfigError
+
+_LONGEST = 64 * 1024
+
+
+def create(path: Path, text: str, mode: int = 0o600) -> None:
+    """Write a new file. Raises ConfigError when it exists or cannot be written."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists and is kept", hint="move it away, or choose another name") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def read(path: Path) -> str:
+    """Read a private key's file. The open file is asked for its mode, so that it cannot be another one by then.
+
+    Raises ConfigError when it cannot be read, is no text, or is open to others (ssh(1) refuses those too).
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            data = file.read(_LONGEST)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    if mode & 0o077:
+        raise ConfigError(f"{path} is open to others (mode {mode:04o})", hint=f"chmod 600 {path}")
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a private key") from None

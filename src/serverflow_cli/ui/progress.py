@@ -1,0 +1,96 @@
+"""What is going on, on stderr: one line for each server in flight, from the second second on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from .terminal import Terminal
+from .text import clean
+
+APPEARS_AFTER_S = 1.0
+REDRAW_S = 0.1
+_SPINNER = "|/-\\"
+
+
+class Progress:
+    """Hears the events of flows. Silent unless stderr is a terminal; with `verbose`, each event is a line anywhere."""
+
+    def __init__(self, terminal: Terminal, *, verbose: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._terminal = terminal
+        self._verbose = verbose
+        self._clock = clock
+        self._started = clock()
+        self._in_flight: dict[str, str] = {}
+        self._drawn = 0
+        self._paused = False
+        self.op = ""
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """Take in one event; see model/result.py."""
+        kind, server = str(event.get("t", "")), str(event.get("server", ""))
+        self.op = str(event.get("op", self.op))
+        text = str(event.get("doing") or event.get("text") or kind)
+        if kind == "note":
+            self._line("sf: note: " + (f"{clean(server)}: " if server else "") + clean(text))
+        elif self._verbose:
+            self._line(f"{clean(server) or 'sf'}: {clean(text)}")
+        if kind in ("done", "failed"):
+            self._in_flight.pop(server, None)
+        elif server and kind != "note":
+            self._in_flight[server] = text
+
+    def lines(self) -> list[str]:
+        """What the live display shows now; empty in the first second."""
+        elapsed = self._clock() - self._started
+        if elapsed < APPEARS_AFTER_S:
+            return []
+        spin = _SPINNER[int(elapsed / REDRAW_S) % len(_SPINNER)]
+        width = self._terminal.columns - 1
+        return [f"{spin} {clean(name)}: {clean(doing)}"[:width] for name, doing in self._in_flight.items()]
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep the display away while a question is asked; waiting for an answer is not work."""
+        self._erase()
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+            self._started = self._clock()
+
+    async def animate(self) -> None:
+        """Redraw until cancelled, and leave nothing behind."""
+        import asyncio  # help and errors of usage never get here
+
+        if self._verbose or not self._terminal.shows_progress:
+            return
+        try:
+            while True:
+                self._redraw()
+                await asyncio.sleep(REDRAW_S)
+        finally:
+            with suppress(OSError):
+                self._erase()
+
+    def _redraw(self) -> None:
+        if self._paused:
+            return
+        self._erase()
+        lines = self.lines()
+        for line in lines:
+            self._terminal.err(self._terminal.style(line, "dim", self._terminal.stderr))
+        self._drawn = len(lines)
+
+    def _erase(self) -> None:
+        if self._drawn:
+            self._terminal.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
+            self._terminal.stderr.flush()
+            self._drawn = 0
+
+    def _line(self, text: str) -> None:
+        self._erase()
+        self._terminal.err(text)

@@ -1,0 +1,449 @@
+"""A server in memory: Probe and Host for the case files. Standard library only, Python >= 3.9.
+
+It fakes the boundary (files, systemd, apt, accounts) and refuses what the action did not declare, as the sandbox and
+the broker do on a real server.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import posixpath
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from serverflow_actions.kit.probe import FileState, HostError, Result, UnitState, UserState
+
+_RUNNING = ("active", "reloading", "activating")
+
+
+@dataclass
+class Entry:
+    """What stands at a path."""
+
+    kind: str = "file"
+    content: bytes = b""
+    mode: int = 0o644
+    owner: str = "root"
+    group: str = "root"
+    mtime: float = 0.0
+    target: str = ""
+
+
+@dataclass
+class Server:
+    """All state. `now` moves on by a second with each write, so that newer and older can be told apart."""
+
+    now: float = 1_700_000_000.0
+    files: dict[str, Entry] = field(default_factory=dict)
+    units: dict[str, UnitState] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    failing: tuple[str, ...] = ()
+    packages: dict[str, str] = field(default_factory=dict)
+    available: dict[str, dict[str, Any]] = field(default_factory=dict)
+    after_refresh: dict[str, dict[str, Any]] = field(default_factory=dict)
+    upgradable: dict[str, list[str]] = field(default_factory=dict)
+    dependents: dict[str, list[str]] = field(default_factory=dict)
+    users: dict[str, UserState] = field(default_factory=dict)
+    groups: set[str] = field(default_factory=set)
+    programs: dict[str, Any] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    disks: dict[str, list[int]] = field(default_factory=dict)
+    rebooted: bool = False
+
+    def snapshot(self) -> Server:
+        return deepcopy(self)
+
+    def add(self, described: dict[str, Any]) -> None:
+        """Take in a case's `host`, or what a package provides."""
+        for name, value in described.get("users", {}).items():
+            self.add_user(name, **value)
+        self.groups.update(described.get("groups", []))
+        for path, value in described.get("folders", {}).items():
+            self.put(path, Entry(kind="directory", **_owned({"mode": "0755", **value})))
+        for path, value in described.get("files", {}).items():
+            fields = {"content": value} if isinstance(value, (str, list)) else dict(value)
+            content = fields.pop("content", "")
+            text = "".join(f"{line}\n" for line in content) if isinstance(content, list) else content
+            self.put(path, Entry(content=text.encode(), **_owned(fields)))
+        for path, target in described.get("links", {}).items():
+            self.put(path, Entry(kind="link", mode=0o777, target=target))
+        for name, value in described.get("units", {}).items():
+            self.units[name] = UnitState(**{"name": name, "load": "loaded", "enabled": "disabled", **value})
+        for key in (
+            "packages",
+            "available",
+            "after_refresh",
+            "upgradable",
+            "dependents",
+            "programs",
+            "aliases",
+            "disks",
+        ):
+            getattr(self, key).update(described.get(key, {}))
+        self.failing += tuple(described.get("failing", ()))
+        for text in described.get("blobs", []):
+            self.blobs[hashlib.sha256(text.encode()).hexdigest()] = text.encode()
+        for path in described.get("absent", []):
+            self.files.pop(path)
+
+    def put(self, path: str, entry: Entry) -> None:
+        parent = posixpath.dirname(path)
+        if path != "/" and parent not in self.files:
+            self.put(parent, Entry(kind="directory", mode=0o755))
+        self.files[path] = entry
+
+    def add_user(self, name: str, uid: int | None = None, group: str = "", home: str = "", **fields: Any) -> None:
+        if uid is None:
+            uid = max([999, *(user.uid for user in self.users.values() if user.uid < 60000)]) + 1
+        groups = tuple(sorted(fields.pop("groups", ())))
+        shell = fields.pop("shell", "/bin/bash")
+        self.groups.add(group or name)
+        self.users[name] = UserState(
+            name, uid, uid, group or name, home or f"/home/{name}", shell, groups=groups, **fields
+        )
+
+
+def _owned(fields: dict[str, Any]) -> dict[str, Any]:
+    if "mode" in fields:
+        fields = {**fields, "mode": int(fields["mode"], 8)}
+    return fields
+
+
+def debian(described: dict[str, Any]) -> Server:
+    """A Debian server with what every one has, and what the case adds."""
+    server = Server()
+    server.add(
+        {
+            "users": {"root": {"uid": 0, "home": "/root"}, "nobody": {"uid": 65534, "home": "/nonexistent"}},
+            "groups": ["sudo", "docker", "users", "www-data"],
+            "folders": {path: {} for path in ("/srv", "/home", "/tmp", "/etc/systemd/system", "/etc/serverflow/apps")},
+            "files": {
+                "/var/lib/dpkg/status": "",
+                "/etc/shells": ["/bin/sh", "/bin/bash"],
+                "/etc/os-release": ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"', "ID=debian"],
+                "/etc/hostname": ["old"],
+                "/proc/sys/kernel/hostname": ["old"],
+                "/usr/share/zoneinfo/Europe/Paris": "TZif2",
+                "/usr/share/zoneinfo/Etc/UTC": "TZif2",
+                "/etc/timezone": ["Etc/UTC"],
+            },
+            "links": {"/etc/localtime": "/usr/share/zoneinfo/Etc/UTC"},
+            "units": {"ssh.service": {"active": "active", "sub": "running", "enabled": "enabled", "since": 1}},
+            "aliases": {"sshd.service": "ssh.service"},
+        }
+    )
+    server.files["/"] = Entry(kind="directory", mode=0o755)
+    server.add(described)
+    return server
+
+
+class FakeProbe:
+    """Probe."""
+
+    def __init__(self, server: Server, forecasting: bool = True) -> None:
+        self._server = server
+        self._forecasting = forecasting
+        self._generated = 0
+
+    def stat(self, path: str) -> FileState | None:
+        entry = self._server.files.get(self._resolved_parent(path))
+        if not entry:
+            return None
+        size = len(entry.content)
+        return FileState(entry.kind, entry.mode, entry.owner, entry.group, size, entry.mtime, entry.target)
+
+    def _resolved_parent(self, path: str) -> str:
+        parent, name = posixpath.split(path)
+        return path if path == "/" else posixpath.join(self._resolved(parent), name)
+
+    def _resolved(self, path: str) -> str:
+        if path == "/":
+            return path
+        here = self._resolved_parent(path)
+        entry = self._server.files.get(here)
+        return self._resolved(posixpath.join(posixpath.dirname(here), entry.target)) if entry and entry.target else here
+
+    def _file(self, path: str, follow: bool) -> Entry | None:
+        if not follow and self._resolved(path) != path:
+            raise HostError(f"{path} cannot be reached: a part of it is a link")
+        entry = self._server.files.get(self._resolved(path))
+        if entry and entry.kind != "file":
+            raise HostError(f"{path} is not a regular file")
+        return entry
+
+    def read(self, path: str, follow: bool = True) -> bytes | None:
+        if path == "/etc/passwd":
+            users = self._server.users.values()
+            return "".join(f"{u.name}:x:{u.uid}:{u.gid}:{u.comment}:{u.home}:{u.shell}\n" for u in users).encode()
+        entry = self._file(path, follow)
+        return entry.content if entry else None
+
+    def digest(self, path: str) -> str | None:
+        entry = self._file(path, follow=False)
+        return hashlib.sha256(entry.content).hexdigest() if entry else None
+
+    def names(self, folder: str) -> list[str]:
+        here = self._resolved(folder)
+        return sorted(posixpath.basename(p) for p in self._server.files if p != "/" and posixpath.dirname(p) == here)
+
+    def blob(self, sha256: str) -> bytes:
+        if sha256 not in self._server.blobs or self._forecasting:
+            raise HostError("the content did not come with the command")
+        return self._server.blobs[sha256]
+
+    def unit(self, name: str) -> UnitState:
+        name = self._server.aliases.get(name, name)
+        if name in self._server.units:
+            return self._server.units[name]
+        stem, at, rest = name.partition("@")
+        template = self._server.units.get(f"{stem}@.{rest.rpartition('.')[2]}") if at else None
+        return replace(template, name=name) if template else UnitState(name)
+
+    def units(self, pattern: str) -> list[UnitState]:
+        return [unit for name, unit in sorted(self._server.units.items()) if fnmatch.fnmatchcase(name, pattern)]
+
+    def package(self, name: str) -> str:
+        return self._server.packages.get(name, "")
+
+    def candidate(self, name: str) -> str:
+        return str(self._server.available.get(name, {}).get("version", "")) or self._server.packages.get(name, "")
+
+    def user(self, name: str) -> UserState | None:
+        return self._server.users.get(name)
+
+    def group(self, name: str) -> bool:
+        return name in self._server.groups
+
+    def release(self) -> dict[str, str]:
+        lines = (self.read("/etc/os-release") or b"").decode().splitlines()
+        return {key: value.strip('"') for key, value in (line.split("=", 1) for line in lines)}
+
+    def run(self, argv: Sequence[str], timeout: int = 20) -> Result:
+        line = " ".join(argv)
+        if line in self._server.programs:
+            return Result(**{"code": 0, "out": "", "err": "", **self._server.programs[line]})
+        if "--simulate" in argv and "upgrade" in argv:
+            lines = [f"Inst {name} [{old}] ({new} Debian)" for name, (old, new) in self._server.upgradable.items()]
+            return Result(0, "\n".join(lines), "")
+        if "--simulate" in argv and "remove" in argv:
+            gone = self._dependents(argv[argv.index("--") + 1 :])
+            return Result(0, "\n".join(f"Remv {name} [{self._server.packages[name]}]" for name in gone), "")
+        raise AssertionError(f"the case says nothing of the program: {line}")
+
+    def _dependents(self, names: Sequence[str]) -> list[str]:
+        more = [other for name in names for other in self._server.dependents.get(name, ())]
+        return [*more, *names]
+
+    def stream(self, argv: Sequence[str]) -> Iterator[bytes]:
+        yield self.run(argv).out.encode()
+
+    def generate(self, name: str, entropy: int = 24) -> str:
+        if self._forecasting:
+            return f"<{name}>"
+        self._generated += 1
+        return f"generated-{name}-{self._generated}-x"
+
+    def now(self) -> float:
+        return self._server.now
+
+    def disk(self, path: str) -> tuple[int, int, int]:
+        total, used, available = self._server.disks.get(path, [100, 40, 50])
+        return total, used, available
+
+
+@dataclass(frozen=True)
+class Powers:
+    """What the action declared, with its parameters filled in."""
+
+    writes: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    accounts: bool = False
+    host_verbs: tuple[str, ...] = ()
+
+
+class Crash(Exception):
+    """The power went."""
+
+
+class FakeHost(FakeProbe):
+    """Host. After `fuse` writes the next one ends in a Crash, before it has any effect."""
+
+    def __init__(self, server: Server, powers: Powers, fuse: int = -1) -> None:
+        super().__init__(server, forecasting=False)
+        self._powers = powers
+        self._fuse = fuse
+        self.writes = 0
+
+    def _act(self) -> None:
+        if self.writes == self._fuse:
+            raise Crash
+        self.writes += 1
+        self._server.now += 1
+
+    def _may_write(self, path: str) -> None:
+        if not any(path == folder or path.startswith(f"{folder}/") for folder in self._powers.writes):
+            raise HostError(f"{path} is outside of what the action may write")
+        parent = posixpath.dirname(path)
+        if self._resolved(parent) != parent:
+            raise HostError(f"{path} cannot be reached: a part of it is a link")
+        if parent not in self._server.files:
+            raise HostError(f"{path}: its folder does not exist")
+        self._act()
+
+    def _known(self, owner: str, group: str) -> None:
+        if owner not in self._server.users or group not in self._server.groups:
+            raise HostError(f"no such user or group: {owner}:{group}")
+
+    def write(self, path: str, data: bytes, mode: int, owner: str, group: str) -> None:
+        self._known(owner, group)
+        self._may_write(path)
+        self._server.files[path] = Entry("file", data, mode, owner, group, self._server.now)
+
+    def make_folder(self, path: str, mode: int, owner: str, group: str) -> None:
+        self._known(owner, group)
+        self._may_write(path)
+        assert path not in self._server.files
+        self._server.files[path] = Entry("directory", b"", mode, owner, group, self._server.now)
+
+    def own(self, path: str, mode: int, owner: str, group: str) -> None:
+        self._known(owner, group)
+        self._may_write(path)
+        entry = self._server.files[path]
+        entry.mode, entry.owner, entry.group = mode, owner, group
+
+    def remove(self, path: str) -> None:
+        self._may_write(path)
+        self._server.files.pop(path, None)
+
+    def remove_tree(self, path: str, keep_root: bool = False) -> None:
+        self._may_write(path)
+        for below in [p for p in self._server.files if p.startswith(f"{path}/") or (p == path and not keep_root)]:
+            del self._server.files[below]
+
+    def execute(self, argv: Sequence[str], input: bytes = b"", timeout: int = 600) -> Result:
+        self._act()
+        return self.run(argv)
+
+    def unit_do(self, verb: str, name: str) -> None:
+        self._act()
+        if verb == "daemon-reload":
+            return self._reload_units()
+        name = self._server.aliases.get(name, name)
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._powers.units):
+            raise HostError(f"{name} is not among the units that this action declares")
+        found = self.unit(name)
+        if found.load == "not-found":
+            raise HostError(f"Unit {name} not found.")
+        if verb in ("start", "restart") and name in self._server.failing:
+            self._server.units[name] = replace(found, active="failed", sub="failed", result="exit-code", since=0.0)
+            raise HostError(f"Job for {name} failed.")
+        active = {"active": "active", "sub": "running", "result": "success", "since": self._server.now}
+        stopped = {"active": "inactive", "sub": "dead", "since": 0.0}
+        changed: dict[str, dict[str, Any]] = {
+            "start": {} if found.active in _RUNNING else active,
+            "restart": active,
+            "reload": {},
+            "stop": stopped,
+            "enable": {"enabled": "enabled"},
+            "disable": {"enabled": "disabled"},
+            "reset-failed": stopped if found.active == "failed" else {},
+        }
+        self._server.units[name] = replace(found, **changed[verb])
+        return None
+
+    def _reload_units(self) -> None:
+        folder = "/etc/systemd/system"
+        for name in self.names(folder):
+            if name.endswith((".service", ".timer")):
+                found = self._server.units.get(name, UnitState(name, enabled="disabled"))
+                self._server.units[name] = replace(found, load="loaded", stale=False)
+        for name in [n for n in self._server.units if n.startswith("serverflow-")]:
+            if f"{folder}/{name}" not in self._server.files:
+                del self._server.units[name]
+
+    def packages_do(self, verb: str, names: Sequence[str]) -> dict[str, Any]:
+        self._act()
+        server = self._server
+        for name in names:
+            if name not in self._powers.packages and "*" not in self._powers.packages:
+                raise HostError(f"{name} is not among the packages that this action declares")
+        if verb == "refresh":
+            server.available.update(server.after_refresh)
+            server.put("/var/lib/apt/lists/partial", Entry(kind="directory", mtime=server.now))
+        elif verb == "install":
+            for name in names:
+                server.packages[name] = server.available[name]["version"]
+                server.add(server.available[name].get("provides", {}))
+        elif verb == "remove":
+            for name in self._dependents(names):
+                server.packages.pop(name, None)
+        elif verb == "upgrade":
+            server.packages.update({name: new for name, (_, new) in server.upgradable.items()})
+            server.upgradable.clear()
+        else:
+            raise HostError(f"packages cannot be asked to {verb}")
+        return {}
+
+    def account_do(self, verb: str, **fields: Any) -> None:
+        self._act()
+        if not self._powers.accounts:
+            raise HostError("this action does not declare that it changes accounts")
+        name = fields.pop("name")
+        if verb == "user-add":
+            system, _create_home = fields.pop("system"), fields.pop("create_home")
+            uid = (
+                max([99, *(user.uid for user in self._server.users.values() if user.uid < 1000)]) + 1
+                if system
+                else None
+            )
+            self._server.add_user(name, uid=uid, **fields)
+            self._server.put(self._server.users[name].home, Entry("directory", b"", 0o700, name, name))
+        elif verb == "user-change":
+            changed = {key: tuple(value) if key == "groups" else value for key, value in fields.items()}
+            self._server.users[name] = replace(self._server.users[name], **changed)
+        elif verb == "user-remove":
+            gone = self._server.users.pop(name)
+            self._server.groups.discard(name)
+            if fields.pop("remove_home"):
+                for path in [p for p in self._server.files if p == gone.home or p.startswith(f"{gone.home}/")]:
+                    del self._server.files[path]
+        else:
+            raise HostError(f"accounts cannot be asked to {verb}")
+
+    def machine_do(self, verb: str, value: str = "") -> None:
+        self._act()
+        if verb not in self._powers.host_verbs:
+            raise HostError(f"this action does not declare {verb}")
+        if verb == "hostname":
+            for path in ("/etc/hostname", "/proc/sys/kernel/hostname"):
+                self._server.files[path].content = f"{value}\n".encode()
+        elif verb == "timezone":
+            self._server.files["/etc/localtime"] = Entry("link", target=f"/usr/share/zoneinfo/{value}")
+            if "/etc/timezone" in self._server.files:
+                self._server.files["/etc/timezone"].content = f"{value}\n".encode()
+        else:
+            self._server.rebooted = True
+
+
+def described(server: Server, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The part of the server's state that `wanted` (a case's `after`) speaks of, in the same form."""
+    out: dict[str, Any] = {}
+    for path, value in wanted.get("files", {}).items():
+        entry = server.files.get(path)
+        facts: Any = entry and {"content": entry.content.decode(), "mode": f"{entry.mode:04o}", "owner": entry.owner,
+                                "group": entry.group, "kind": entry.kind}  # fmt: skip
+        if isinstance(facts, dict):
+            facts = facts["content"] if isinstance(value, str) else {key: facts[key] for key in value or facts}
+        out.setdefault("files", {})[path] = facts
+    for kind, states in (("units", server.units), ("users", server.users)):
+        for name, value in wanted.get(kind, {}).items():
+            found = states.get(name)
+            facts = {**asdict(found), "groups": list(getattr(found, "groups", ()))} if found else None
+            out.setdefault(kind, {})[name] = {key: facts[key] for key in value or facts} if facts else None
+    for name in wanted.get("packages", {}):
+        out.setdefault("packages", {})[name] = server.packages.get(name)
+    return out

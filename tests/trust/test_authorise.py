@@ -1,0 +1,309 @@
+"""The verification order of a command: one attack a step, and each step taken out alone lets its attack through."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+import authorise
+import messages
+import verify
+from serverflow_cli.trust import sshsig, trustfile
+
+from .conftest import DAY, NOW, Fleet, encode
+
+Sign = Callable[..., verify.Signed]
+
+
+def judge(fleet: Fleet, signed: verify.Signed, **changes: Any) -> authorise.Verified:
+    world: dict[str, Any] = {
+        "trust": fleet.server_trust,
+        "server_id": fleet.server_id,
+        "challenge": "c" * 64,
+        "hello_clock_ms": NOW,
+        "elapsed_ms": 1_000,
+        "now_ms": NOW + 1_000,
+        "bundle_registry": fleet.registry,
+        **changes,
+    }
+    return authorise.verify_command(signed, **world)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What is wrong, the step that must see it, and the code that it answers ("" for the generic refusal)."""
+
+    step: str
+    code: str
+    body: dict[str, Any] = field(default_factory=dict)
+    by: tuple[str, ...] = ("ci",)
+    namespace: str = sshsig.COMMAND
+    world: dict[str, Any] = field(default_factory=dict)
+    altered: bool = False
+
+
+ATTACKS = {
+    "signed as trust": Attack("only_signature", "", namespace=sshsig.TRUST),
+    "signed as bundle": Attack("only_signature", "", namespace=sshsig.BUNDLE),
+    "signed as receipt": Attack("only_signature", "", namespace=sshsig.RECEIPT),
+    "two signatures": Attack("only_signature", "", by=("ci", "ana")),
+    "unknown key": Attack("known_key", "", by=("stranger",)),
+    "altered after signing": Attack("check_signature", "", altered=True),
+    "key expired": Attack("check_key_dates", "key-expired", world={"now_ms": NOW + 90 * DAY}),
+    "another version of the protocol": Attack("check_kind", "bad-frame", {"v": 2}),
+    "another type": Attack("check_kind", "bad-frame", {"typ": "trust"}),
+    "another server": Attack("check_server", "wrong-server", {"server_id": "0" * 64}),
+    "replay": Attack("check_challenge", "wrong-challenge", {"challenge": "d" * 64}),
+    "client ahead": Attack("check_trust_version", "trust-ahead", {"trust_version": 2}),
+    "trust expired": Attack("check_trust_date", "trust-expired", by=("ana",)),
+    "slow": Attack("check_time", "stale", {"expires_at": NOW + 300_000}, world={"elapsed_ms": 300_001}),
+    "time runs backwards": Attack("check_time", "stale", world={"elapsed_ms": -1}),
+    "issued before": Attack("check_time", "stale", {"issued_at": NOW - 300_001, "expires_at": NOW - 10}),
+    "issued later": Attack("check_time", "stale", {"issued_at": NOW + 300_001, "expires_at": NOW + 300_002}),
+    "lives too long": Attack("check_time", "stale", {"expires_at": NOW + 300_001}),
+    "lives no time": Attack("check_time", "stale", {"expires_at": NOW}),
+    "expired": Attack("check_time", "stale", {"expires_at": NOW + 999}),
+    "not granted": Attack("check_grant", "not-granted", {"action": "user.add"}),
+    "outside its constraint": Attack("check_grant", "not-granted", {"params": {"unit": "x", "app": "bank"}}),
+    "constraint left out": Attack("check_grant", "not-granted", {"params": {"unit": "x"}}),
+    "constraint as a list": Attack("check_grant", "not-granted", {"params": {"app": ["shop"]}}),
+    "unknown action": Attack("look_up", "unknown-action", {"action": "safe.confirm"}, by=("ana",)),
+    "another version": Attack("look_up", "action-version", {"action_version": 3}),
+    "schedules what it may not run": Attack(
+        "check_scheduled",
+        "not-granted",
+        {"action": "cron.add", "action_version": 1, "params": {"app": "shop", "action": "user.add"}},
+    ),
+}
+
+# Taken out, a step answers what it would have answered to an honest command.
+TAKEN_OUT: dict[str, Callable[..., Any]] = {
+    "only_signature": lambda signed: verify.SshSig(
+        signed.signatures[0].public_key, signed.namespace, signed.signatures[0].signature
+    ),
+    "known_key": lambda trust, signature: trust.command[1],
+    "look_up": lambda command, registry: {},
+}
+
+
+def frame(fleet: Fleet, sign: Sign, attack: Attack) -> verify.Signed:
+    body = encode(fleet.command(**attack.body))
+    signed = sign(body, *(getattr(fleet, name) for name in attack.by), namespace=attack.namespace)
+    if attack.altered:
+        other = body.replace(b"nginx", b"mysql")
+        return verify.Signed(signed.namespace, signed.signatures, other, signed.blobs)
+    return signed
+
+
+def changed_trust(fleet: Fleet, **changes: Any) -> messages.Trust:
+    return messages.parse_trust(trustfile.body(replace(fleet.trust, **changes)))
+
+
+def world(fleet: Fleet, attack: Attack) -> dict[str, Any]:
+    if attack.code == "trust-expired":
+        return {"trust": changed_trust(fleet, expires=NOW)}
+    return attack.world
+
+
+def test_an_honest_command_passes(fleet: Fleet, signed: Sign) -> None:
+    for key in (fleet.ci, fleet.ana):
+        verified = judge(fleet, signed(encode(fleet.command()), key))
+        assert verified.command.action == "service.restart"
+        assert verified.key.public_key == key.public_key
+        assert verified.entry["version"] == 2
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_refused(fleet: Fleet, signed: Sign, name: str) -> None:
+    attack = ATTACKS[name]
+    expected = messages.Denied if attack.code else verify.Refused
+    with pytest.raises(expected) as caught:
+        judge(fleet, frame(fleet, signed, attack), **world(fleet, attack))
+    if isinstance(caught.value, messages.Denied):
+        assert caught.value.code == attack.code
+        assert caught.value.key is not None
+        assert (caught.value.command is None) == (attack.step == "check_key_dates")
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_other_step_would_have_seen_it(
+    fleet: Fleet, signed: Sign, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the test above fails as soon as its step is removed."""
+    attack = ATTACKS[name]
+    monkeypatch.setattr(authorise, attack.step, TAKEN_OUT.get(attack.step, lambda *_: None))
+    assert judge(fleet, frame(fleet, signed, attack), **world(fleet, attack))
+
+
+def test_root_and_release_keys_are_no_command_keys(fleet: Fleet, signed: Sign) -> None:
+    with pytest.raises(verify.Refused):
+        judge(fleet, signed(encode(fleet.command()), fleet.ana), trust=changed_trust(fleet, command=()))
+
+
+def test_expired_trust_still_lets_a_waiting_change_be_confirmed(fleet: Fleet, signed: Sign) -> None:
+    registry = {"v": 1, "actions": {"safe.confirm": {"version": 1}}}
+    body = encode(fleet.command(action="safe.confirm", action_version=1))
+    assert judge(fleet, signed(body, fleet.ana), trust=changed_trust(fleet, expires=NOW), bundle_registry=registry)
+
+
+def test_an_expired_key_is_told_only_to_its_holder(fleet: Fleet, signed: Sign) -> None:
+    forged = frame(fleet, signed, ATTACKS["altered after signing"])
+    with pytest.raises(verify.Refused):
+        judge(fleet, forged, now_ms=NOW + 90 * DAY)
+
+
+def test_scheduling_what_it_may_run(fleet: Fleet, signed: Sign) -> None:
+    params = {"app": "shop", "action": "service.restart"}
+    body = encode(fleet.command(action="cron.add", action_version=1, params=params))
+    assert judge(fleet, signed(body, fleet.ci))
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "equal"),
+    [
+        ("shop", "shop", True),
+        ("Shop", "shop", False),
+        ("shop ", "shop", False),
+        (5, "5", True),
+        ("5", "5", True),
+        (5, "05", False),
+        (True, "true", True),
+        (True, "True", False),
+        (True, "1", False),
+        (False, "false", True),
+        (["shop"], "shop", False),
+        (["shop"], "['shop']", False),
+        (None, "None", False),
+    ],
+)
+def test_constraints_compare_texts(fleet: Fleet, given: Any, wanted: str, equal: bool) -> None:
+    grant = messages.Grant(frozenset(["app.deploy"]), {"app": wanted}, frozenset([fleet.server_id]))
+    key = messages.CommandKey("ci", bytes(32), (), (), 0, 0, (grant,))
+    params = {} if given is None else {"app": given}
+    assert authorise.granted(key, "app.deploy", params, fleet.server_id) is equal
+
+
+def test_one_grant_must_cover_all_of_it(fleet: Fleet) -> None:
+    here = messages.Grant(frozenset(["app.deploy"]), {"app": "bank"}, frozenset([fleet.server_id]))
+    elsewhere = messages.Grant(frozenset(["app.deploy"]), {"app": "shop"}, frozenset(["0" * 64]))
+    key = messages.CommandKey("ci", bytes(32), (), (), 0, 0, (here, elsewhere))
+    assert not authorise.granted(key, "app.deploy", {"app": "shop"}, fleet.server_id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": True},
+        {"v": "1"},
+        {"server_id": "5E" * 32},
+        {"server_id": "5e" * 31},
+        {"challenge": None},
+        {"op_id": "01J0000000000000000000000I"},
+        {"op_id": "81J0000000000000000000000A"},
+        {"op_id": "01J0000000000000000000000A\n"},
+        {"action": "service.*"},
+        {"action": "service.restart\n"},
+        {"action": "../etc/passwd"},
+        {"action_version": 0},
+        {"action_version": True},
+        {"params": []},
+        {"params": {"a": None}},
+        {"params": {"a": {}}},
+        {"params": {"a": [1]}},
+        {"params": {"a": [["x"]]}},
+        {"params": {"-a": "x"}},
+        {"params": {"__class__": "x"}},
+        {"trust_version": 0},
+        {"issued_at": -1},
+        {"issued_at": "now"},
+        {"limits": {"timeout_s": 0}},
+        {"limits": {"memory": -1}},
+        {"limits": {"cpu": 1}},
+        {"mode": "apply"},
+        {"confirm_s": 3601},
+        {"confirm_s": False},
+        {"base": {}},
+        {"base": {"resource": "redis.cache", "from": "", "to": ""}},
+        {"base": {"resource": "a b", "from": "", "to": "0" * 64}},
+        {"plan_sha256": ""},
+        {"secrets_commit": "x"},
+        {"blobs": {}},
+        {"blobs": [{"sha256": "0" * 64}]},
+        {"blobs": [{"sha256": "0" * 64, "size": -1}]},
+        {"prev_receipt": None},
+        {"actor": "x" * 65},
+        {"extra": 1},
+    ],
+    ids=repr,
+)
+def test_the_schema_is_closed(fleet: Fleet, change: dict[str, Any]) -> None:
+    with pytest.raises(messages.Denied) as caught:
+        messages.parse_command(encode(fleet.command(**change)))
+    assert caught.value.code == "bad-frame"
+
+
+def test_no_key_may_be_missing(fleet: Fleet) -> None:
+    whole = fleet.command()
+    assert len(whole) == 20
+    for name in whole:
+        with pytest.raises(messages.Denied):
+            messages.parse_command(encode({key: value for key, value in whole.items() if key != name}))
+
+
+def test_a_command_has_at_most_64_kib(fleet: Fleet) -> None:
+    body = encode(fleet.command())
+    assert messages.parse_command(body + b" " * (verify.COMMAND_LIMIT - len(body)))
+    with pytest.raises(messages.Denied):
+        messages.parse_command(body + b" " * (verify.COMMAND_LIMIT - len(body) + 1))
+
+
+SALT = b"\x07" * 32
+
+
+def committed(fleet: Fleet, frame: bytes, **changes: Any) -> messages.Command:
+    body = fleet.command(secrets_commit=hashlib.sha256(frame).hexdigest(), **changes)
+    return messages.parse_command(encode(body))
+
+
+def test_secrets_that_were_committed_to(fleet: Fleet) -> None:
+    frame = SALT + encode({"password": "hunter2 é"})
+    assert authorise.check_secrets(committed(fleet, frame), frame, ["password"]) == {"password": "hunter2 é"}
+    assert authorise.check_secrets(messages.parse_command(encode(fleet.command())), b"", ["password"]) == {}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        SALT,
+        SALT[:10],
+        SALT + b"[]",
+        SALT + b"{",
+        SALT + encode({"other": "x"}),
+        SALT + encode({"password": 5}),
+        SALT + encode({"password": None}),
+        SALT + encode({"password": "x" * 8193}),
+        SALT + b'{"password": "a", "password": "b"}',
+        SALT + encode({"password": "x"}) + b" " * verify.SECRETS_LIMIT,
+    ],
+    ids=lambda frame: repr(frame[32:60]),
+)
+def test_secrets_of_another_form(fleet: Fleet, frame: bytes) -> None:
+    with pytest.raises(messages.Denied) as caught:
+        authorise.check_secrets(committed(fleet, frame), frame, ["password"])
+    assert caught.value.code == "bad-secrets"
+    assert "x" * 20 not in caught.value.message
+
+
+def test_secrets_that_do_not_match(fleet: Fleet) -> None:
+    frame = SALT + encode({"password": "x"})
+    plain = messages.parse_command(encode(fleet.command()))
+    in_params = committed(fleet, frame, params={"password": "x"})
+    for command, sent in ((plain, frame), (committed(fleet, frame), frame + b" "), (in_params, frame)):
+        with pytest.raises(messages.Denied) as caught:
+            authorise.check_secrets(command, sent, ["password"])
+        assert caught.value.code == "bad-secrets"

@@ -1,0 +1,313 @@
+"""Commands with fake flows behind them: what is asked of the flows, what is shown, how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serverflow_actions.kit.change import Change
+from serverflow_cli.cli.options import take_global_options
+from serverflow_cli.cli.session import Session
+from serverflow_cli.errors import ActionFailed, SfError, TrustError, Unreachable
+from serverflow_cli.main import run
+from serverflow_cli.model.result import CommandResult, Reply, ServerResult
+from serverflow_cli.ui.terminal import Terminal
+
+OP = "01JD0000000000000000000000"
+CHANGED = CommandResult(
+    "acme", OP, (ServerResult("web1", Reply(OP, "done", (Change("run", "unit", "nginx.service"),))),)
+)
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what commands remember out of the developer's own state folder."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+class Tty(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class FakeFlows:
+    """Stands for every flow: keeps what it was asked and answers `result`, asking for approval first if told to."""
+
+    def __init__(self, result: CommandResult | Exception, *, asks: bool = False) -> None:
+        self.result = result
+        self.asks = asks
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+
+    @asynccontextmanager
+    async def workspace(self) -> AsyncIterator[str]:
+        yield "workspace"
+
+    def __getattr__(self, name: str) -> Any:
+        async def flow(*arguments: Any, **options: Any) -> CommandResult:
+            self.calls.append((name, arguments, options))
+            if self.asks and not options["approve"](CHANGED):
+                raise SfError("not approved", code="declined")
+            if isinstance(self.result, Exception):
+                raise self.result
+            return self.result
+
+        return flow
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The options of the one call."""
+        ((_, _, options),) = self.calls
+        return options
+
+
+class Ended:
+    """How a command ended."""
+
+    def __init__(self, line: list[str], flows: FakeFlows, terminal: Terminal) -> None:
+        options, rest = take_global_options(line)
+        self.code = run(rest, Session(options, terminal, flows))  # type: ignore[arg-type]  # a fake of FlowCalls
+        self.out = terminal.stdout.getvalue()  # type: ignore[attr-defined]  # a StringIO
+        self.err = terminal.stderr.getvalue()  # type: ignore[attr-defined]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return json.loads(self.out)  # type: ignore[no-any-return]
+
+
+def sf(line: str, flows: FakeFlows, stdin: str = "") -> Ended:
+    """Run a command where nobody watches."""
+    return Ended(line.split(), flows, Terminal(io.StringIO(stdin), io.StringIO(), io.StringIO()))
+
+
+def watched(line: str, flows: FakeFlows, answers: str = "", *, colour: bool = True) -> Ended:
+    """Run a command on a terminal."""
+    return Ended(line.split(), flows, Terminal(Tty(answers), Tty(), Tty(), colour, columns=100))
+
+
+def test_an_action_command_hands_its_values_to_the_flow() -> None:
+    flows = FakeFlows(CHANGED)
+    assert sf("service restart nginx --on @web,!web3 --yes --timeout 5m --lock-wait 2m", flows).code == 0
+    ((name, arguments, options),) = flows.calls
+    assert (name, arguments) == ("run_action", ("workspace", "service.restart", "@web,!web3", {"unit": "nginx"}))
+    assert (options["timeout_s"], options["lock_wait_s"], options["plan"]) == (300, 120, False)
+
+
+def test_the_generic_form_asks_the_same_as_the_short_one() -> None:
+    short, generic = FakeFlows(CHANGED), FakeFlows(CHANGED)
+    sf("package install htop jq --on web1 --yes", short)
+    sf("action run package.install names=htop names=jq --on web1 --yes", generic)
+    assert short.calls[0][:2] == generic.calls[0][:2]
+    assert short.calls[0][1][3] == {"names": ["htop", "jq"]}
+
+
+def test_numbers_and_flags_travel_as_what_they_are() -> None:
+    flows = FakeFlows(CommandResult())
+    sf("service logs nginx --lines 5 --since 2h --follow --on web1", flows)
+    assert flows.calls[0][1][3] == {"unit": "nginx", "lines": 5, "since": "2h", "follow": True}
+    generic = FakeFlows(CommandResult())
+    sf("action run service.logs unit=nginx lines=5 since=2h follow=true --on web1", generic)
+    assert generic.calls[0][1] == flows.calls[0][1]
+
+
+def test_a_change_without_a_terminal_needs_yes_before_any_server_is_asked() -> None:
+    flows = FakeFlows(CHANGED)
+    ended = sf("service restart nginx --on web1", flows)
+    assert (ended.code, flows.calls) == (2, [])
+    assert "sf: hint: add --yes" in ended.err
+
+
+def test_a_plan_is_never_asked_about() -> None:
+    flows = FakeFlows(CHANGED, asks=True)
+    ended = sf("service restart nginx --on web1 --plan", flows)
+    assert ended.code == 0
+    assert flows.asked["plan"] is True
+    assert ended.out.splitlines() == ["web1: 1 change", "  > unit nginx.service"]
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("yes\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
+def test_on_a_terminal_the_plan_is_shown_and_asked_about(answer: str, code: int) -> None:
+    ended = watched("service restart nginx --on web1", FakeFlows(CHANGED, asks=True), answer)
+    assert ended.code == code
+    assert "> unit nginx.service" in ended.err
+    assert "Go on? [y/N]" in ended.err
+
+
+@pytest.mark.parametrize(("answer", "code"), [("htop\n", 0), ("y\n", 1), ("HTOP\n", 1)])
+def test_a_destructive_action_wants_the_name_typed(answer: str, code: int) -> None:
+    assert watched("package remove htop --on web1", FakeFlows(CHANGED, asks=True), answer).code == code
+
+
+def test_confirm_replaces_typing_and_must_be_the_name() -> None:
+    assert sf("package remove htop --on web1 --confirm htop", FakeFlows(CHANGED, asks=True)).code == 0
+    flows = FakeFlows(CHANGED, asks=True)
+    ended = sf("package remove htop --on web1 --confirm jq", flows)
+    assert (ended.code, flows.calls) == (2, [])
+
+
+def test_the_generic_form_does_not_let_yes_stand_for_the_name() -> None:
+    flows = FakeFlows(CHANGED, asks=True)
+    assert sf("action run package.remove names=htop --on web1 --yes", flows).code == 2
+    assert flows.calls == []
+
+
+def test_values_are_checked_before_the_flow_is_called() -> None:
+    flows = FakeFlows(CHANGED)
+    ended = sf("service restart ../evil --on web1 --yes", flows)
+    assert (ended.code, flows.calls) == (2, [])
+    assert ended.err.startswith("sf: error: unit: '../evil' is not a unit name")
+
+
+def test_the_fleet_that_is_changed_is_named_on_stderr() -> None:
+    assert "sf: note: fleet acme" in sf("service restart nginx --on web1 --yes", FakeFlows(CHANGED)).err
+
+
+FACTS = {"os": "Debian", "uptime_s": 3661, "memory_used": 1 << 30, "memory_total": 4 << 30}
+
+
+def test_one_server_prints_lines_and_many_print_one_table() -> None:
+    one = CommandResult("acme", OP, (ServerResult("web1", Reply(OP, "done", data=FACTS)),))
+    assert sf("system info --on web1", FakeFlows(one)).out.splitlines() == [
+        "os:     Debian",
+        "uptime: 1h 1m",
+        "memory: 1.0 GiB of 4.0 GiB",
+    ]
+    two = CommandResult("acme", OP, tuple(ServerResult(n, Reply(OP, "done", data=FACTS)) for n in ("web1", "db1")))
+    assert sf("system info --on all", FakeFlows(two)).out.splitlines() == [
+        "SERVER  OS      UPTIME  MEMORY",
+        "web1    Debian  1h 1m   1.0 GiB of 4.0 GiB",
+        "db1     Debian  1h 1m   1.0 GiB of 4.0 GiB",
+    ]
+
+
+def test_lists_of_many_servers_become_one_table() -> None:
+    reply = Reply(OP, "done", data={"units": [{"unit": "a.service", "active": "active"}]})
+    result = CommandResult("acme", OP, (ServerResult("web1", reply), ServerResult("web2", reply)))
+    lines = sf("service list --on all", FakeFlows(result)).out.splitlines()
+    assert lines == ["SERVER  UNIT       ACTIVE", "web1    a.service  active", "web2    a.service  active"]
+
+
+def test_a_partial_failure_names_each_server_and_keeps_the_rest() -> None:
+    down = Unreachable("connection refused", hint="is sshd running?")
+    ok = ServerResult("web1", Reply(OP, "done", data=FACTS))
+    ended = sf("system info --on all", FakeFlows(CommandResult("acme", OP, (ok, ServerResult("db1", error=down)))))
+    assert ended.code == 10
+    assert "Debian" in ended.out
+    assert ended.err.splitlines() == [
+        "sf: error: db1: connection refused",
+        "sf: hint: is sshd running?",
+        "sf: error: 1 of 2 servers failed",
+    ]
+
+
+def test_servers_that_fail_alike_give_their_code() -> None:
+    failed = tuple(ServerResult(name, error=ActionFailed("no such unit")) for name in ("web1", "web2"))
+    assert sf("service status x --on all", FakeFlows(CommandResult("acme", OP, failed))).code == 6
+
+
+def test_json_is_one_document_with_what_was_changed() -> None:
+    ended = sf("--json service restart nginx --on web1 --yes", FakeFlows(CHANGED))
+    assert ended.err == ""
+    assert ended.document["servers"][0]["changes"] == [{"verb": "run", "kind": "unit", "name": "nginx.service"}]
+
+
+@pytest.mark.parametrize("line", ["op list --json", "--json op list", "op --json list"])
+def test_global_options_may_stand_anywhere(line: str) -> None:
+    assert sf(line, FakeFlows(CommandResult("acme", data={"ops": []}))).document["fleet"] == "acme"
+
+
+def test_json_errors_are_documents_on_stdout() -> None:
+    ended = sf("op list --json", FakeFlows(TrustError("the key has expired", hint="renew it", code="key-expired")))
+    assert (ended.code, ended.err) == (4, "")
+    assert ended.document["error"] == {"code": "key-expired", "message": "the key has expired", "hint": "renew it"}
+    assert ended.document["ok"] is False
+
+
+def test_a_bug_is_one_line_and_a_traceback_only_on_demand() -> None:
+    ended = sf("op list", FakeFlows(KeyError("x")))
+    assert ended.code == 70
+    assert ended.err.splitlines() == ["sf: error: internal error: KeyError: 'x'", "sf: hint: --debug shows where"]
+    assert "Traceback" in sf("op list --debug", FakeFlows(KeyError("x"))).err
+    assert sf("op list --json", FakeFlows(KeyError("x"))).document["error"]["code"] == "internal"
+
+
+def test_ctrl_c_is_130() -> None:
+    flows = FakeFlows(CommandResult())
+
+    async def interrupted(*_: Any, **__: Any) -> CommandResult:
+        raise KeyboardInterrupt
+
+    flows.op_list = interrupted  # type: ignore[attr-defined]
+    assert sf("op list", flows).code == 130
+
+
+def test_text_from_servers_can_neither_drive_the_terminal_nor_be_markup() -> None:
+    evil = "\x1b[31mred\x1b]0;title\x07 [bold]x[/bold] \u202etxt.exe\r\nroot"
+    reply = Reply(OP, "done", (Change("update", "file", evil, {evil: (evil, evil)}, note=evil),), data={evil: evil})
+    result = CommandResult(evil, OP, (ServerResult("web1", reply), ServerResult("db1", error=ActionFailed(evil))))
+    for ended in (
+        sf("service restart nginx --on all --yes", FakeFlows(result)),
+        watched("service restart nginx --on all --yes", FakeFlows(result), colour=False),
+    ):
+        for text in (ended.out, ended.err):
+            assert not any(ord(c) < 32 and c not in "\n" for c in text)
+            assert "\u202e" not in text
+            assert "]0;title" not in text
+        assert "[bold]x[/bold]" in ended.out
+    assert "\x1b" not in sf("service restart nginx --on all --yes --json", FakeFlows(result)).out
+
+
+def test_streamed_output_is_the_result() -> None:
+    class Streaming(FakeFlows):
+        async def run_action(self, *_: Any, **options: Any) -> CommandResult:
+            options["report"]({"t": "output", "server": "web1", "text": "one\n\x1b[2Jtwo\n"})
+            return CommandResult("acme", OP)
+
+    assert sf("service logs nginx --on web1", Streaming(CHANGED)).out == "one\ntwo\n"
+    lines = sf("service logs nginx --on web1 --json", Streaming(CHANGED)).out.splitlines()
+    assert json.loads(lines[0])["output"] == "one\n\x1b[2Jtwo\n"
+    assert json.loads(lines[1])["ok"] is True
+
+
+def test_plan_check_tells_of_drift() -> None:
+    assert sf("plan --check", FakeFlows(CHANGED)).code == 11
+    assert sf("plan", FakeFlows(CHANGED)).code == 0
+    same = CommandResult("acme", OP, (ServerResult("web1", Reply(OP, "unchanged")),))
+    assert sf("plan --check", FakeFlows(same)).code == 0
+
+
+def test_apply_hands_over_selector_and_area() -> None:
+    flows = FakeFlows(CHANGED)
+    assert sf("apply --on @web --only redis --yes", flows).code == 0
+    assert (flows.asked["selector"], flows.asked["only"], flows.asked["lock_wait_s"]) == ("@web", "redis", 30)
+
+
+def test_server_add_hands_over_what_was_asked() -> None:
+    flows = FakeFlows(CHANGED)
+    line = "server add web1 root@192.0.2.7 --role app --role db --tag prod --port 2222 -i /k --ask-sudo --jump b"
+    assert sf(line, flows).code == 0
+    asked = {key: value for key, value in flows.asked.items() if key not in ("prompt", "report")}
+    assert asked == {
+        "name": "web1", "destination": "root@192.0.2.7", "port": 2222, "roles": ("app", "db"), "tags": ("prod",),
+        "identity_files": ("/k",), "jump": "b", "ask_sudo": True, "fingerprint": None, "install_missing": False,
+    }  # fmt: skip
+
+
+def test_server_remove_wants_the_name_typed() -> None:
+    assert watched("server remove web1", FakeFlows(CHANGED, asks=True), "web1\n").code == 0
+    assert watched("server remove web1", FakeFlows(CHANGED, asks=True), "yes\n").code == 1
+    assert sf("server remove web1 --confirm web1", FakeFlows(CHANGED, asks=True)).code == 0
+
+
+def test_a_generated_secret_is_shown_once() -> None:
+    reply = Reply(OP, "done", secrets={"password": "hunter2"})
+    ended = sf("service restart x --on web1 --yes", FakeFlows(CommandResult("a", OP, (ServerResult("web1", reply),))))
+    assert "web1: password: hunter2" in ended.out
+    assert "shown once" in ended.err

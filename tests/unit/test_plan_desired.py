@@ -1,0 +1,125 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from serverflow_cli.config.load import parse
+from serverflow_cli.plan.conflicts import PlanError
+from serverflow_cli.plan.desired import not_planned, resources
+from serverflow_cli.plan.resource import Resource, resource_hash
+
+EXAMPLE = Path(__file__).with_name("fleet.example.toml").read_text()
+DEPLOY_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILe9VcEbeBsMzEOqblf52t8GYOnR1OJ+CXnuQ6QH1FSu deploy@ci"
+HEAD = """
+schema = 1
+[servers.web1]
+host = "203.0.113.7"
+roles = ["app"]
+[servers.web2]
+host = "web2.acme.app"
+roles = ["app"]
+[servers.db1]
+host = "10.0.0.8"
+"""
+
+
+def planned(text: str) -> list[Resource]:
+    return resources(parse(HEAD + text))
+
+
+def test_the_example_as_resources() -> None:
+    redis = {"name": "cache", "max-memory": "256MiB", "allow-from": ["203.0.113.7"]}
+    assert resources(parse(EXAMPLE)) == [
+        Resource("web1", "package.all", "package.install", {"names": ["htop"]}, "servers"),
+        Resource(
+            "web1",
+            "user.deploy",
+            "user.create",
+            {"name": "deploy", "keys": [DEPLOY_KEY], "groups": ["www-data"]},
+            "users",
+        ),
+        Resource(
+            "web1",
+            "app.shop",
+            "app.create",
+            {"name": "shop", "user": "shop", "data": ["/srv/shop/data"], "port": 3000},
+            "apps",
+        ),
+        Resource("db1", "redis.cache", "redis.create", redis, "redis"),
+    ]
+
+
+def test_what_cannot_be_applied_yet_is_said() -> None:
+    areas = "cron.report notify.channels.ops notify.routes[0] dns.providers.cf dns.zones.acme.app routes.shop"
+    assert not_planned(parse(EXAMPLE)) == [*areas.split(), "operators.ana", "grants[0]"]
+    assert not_planned(parse(HEAD + 'hostname = "db1"\ntimezone = "UTC"\n')) == [
+        "servers.db1.timezone",
+        "servers.db1.hostname",
+    ]
+
+
+def test_the_order_is_that_of_dependencies_then_of_the_file() -> None:
+    text = """
+packages = ["vim"]
+[redis.r]
+on = "db1"
+max_memory = "1GiB"
+[apps.b]
+on = "web*"
+user = "b"
+[apps.a]
+on = "web1"
+user = "a"
+[users.u]
+on = "all"
+"""
+    assert [(resource.server, resource.key) for resource in planned(text)] == [
+        ("db1", "package.all"),
+        ("web1", "user.u"),
+        ("web2", "user.u"),
+        ("db1", "user.u"),
+        ("web1", "app.b"),
+        ("web2", "app.b"),
+        ("web1", "app.a"),
+        ("db1", "redis.r"),
+    ]
+
+
+def test_keys_that_the_file_leaves_out_are_left_to_the_action() -> None:
+    (app,) = planned('[apps.a]\non = "web1"\nuser = "a"\n')
+    assert app.params == {"name": "a", "user": "a", "data": []}
+
+
+def test_allow_from_lets_addresses_in_and_says_who_is_left_out() -> None:
+    (redis,) = planned('[redis.r]\non = "db1"\nmax_memory = "1GiB"\nallow_from = "all"\n')
+    assert redis.params["allow-from"] == ["203.0.113.7"]  # not db1: it reaches itself over loopback
+    assert redis.notes == ("web2 is left out of allow_from: web2.acme.app is a name, and only IP addresses are let in",)
+
+
+def test_allow_from_with_nobody_left_opens_nothing() -> None:
+    (redis,) = planned('[redis.r]\non = "db1"\nmax_memory = "1GiB"\nallow_from = "web2,db1"\n')
+    assert "allow-from" not in redis.params and redis.notes
+
+
+def test_one_port_is_claimed_once_on_a_server() -> None:
+    app = '[apps.{0}]\non = "{1}"\nuser = "{0}"\nport = 3000\n'
+    with pytest.raises(PlanError) as caught:
+        planned(
+            app.format("a", "@app")
+            + app.format("b", "web2")
+            + '[redis.r]\non = "web2"\nmax_memory = "1GiB"\nport = 3000\n'
+        )
+    assert caught.value.message == "web2: app.a and app.b and redis.r claim port 3000"
+    assert caught.value.exit_code == 3
+    assert len(planned(app.format("a", "web1") + app.format("b", "web2"))) == 2
+
+
+def test_the_hash_covers_action_and_parameters_only() -> None:
+    one = Resource("web1", "app.a", "app.create", {"name": "a", "port": 3000}, "apps")
+    same = Resource("web2", "app.a", "app.create", {"port": 3000, "name": "a"}, "apps", ("note",))
+    assert resource_hash(one) == resource_hash(same)
+    canonical = b'{"action":"app.create","params":{"name":"a","port":3000}}'
+    assert resource_hash(one) == hashlib.sha256(canonical).hexdigest()
+    assert resource_hash(one) != resource_hash(
+        Resource("web1", "app.a", "app.create", {"name": "a", "port": 3001}, "apps")
+    )
