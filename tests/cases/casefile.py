@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fakehost import Crash, FakeHost, FakeProbe, Powers, Server, debian, described
+
 from serverflow_actions import registry
 from serverflow_actions.kit import engine
 from serverflow_actions.kit.apps import app_record

@@ -403,7 +403,7 @@ class FakeHost(FakeProbe):
             self._server.add_user(name, uid=uid, **fields)
             self._server.put(self._server.users[name].home, Entry("directory", b"", 0o700, name, name))
         elif verb == "user-change":
-            changed = {key: tuple(value) if key == "groups" else value for key, value in fields.items()}
+            changed: dict[str, Any] = {key: tuple(value) if key == "groups" else value for key, value in fields.items()}
             self._server.users[name] = replace(self._server.users[name], **changed)
         elif verb == "user-remove":
             gone = self._server.users.pop(name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from casefile import case_files, run_case, title
+
 from serverflow_actions import registry
 
 

@@ -177,13 +177,13 @@ def test_one_server_prints_lines_and_many_print_one_table() -> None:
     assert sf("system info --on web1", FakeFlows(one)).out.splitlines() == [
         "os:     Debian",
         "uptime: 1h 1m",
-        "memory: 1.0 GiB of 4.0 GiB",
+        "memory: 1.0 of 4.0 GiB",
     ]
     two = CommandResult("acme", OP, tuple(ServerResult(n, Reply(OP, "done", data=FACTS)) for n in ("web1", "db1")))
     assert sf("system info --on all", FakeFlows(two)).out.splitlines() == [
         "SERVER  OS      UPTIME  MEMORY",
-        "web1    Debian  1h 1m   1.0 GiB of 4.0 GiB",
-        "db1     Debian  1h 1m   1.0 GiB of 4.0 GiB",
+        "web1    Debian  1h 1m   1.0 of 4.0 GiB",
+        "db1     Debian  1h 1m   1.0 of 4.0 GiB",
     ]
 
 
@@ -267,13 +267,48 @@ def test_text_from_servers_can_neither_drive_the_terminal_nor_be_markup() -> Non
 def test_streamed_output_is_the_result() -> None:
     class Streaming(FakeFlows):
         async def run_action(self, *_: Any, **options: Any) -> CommandResult:
-            options["report"]({"t": "output", "server": "web1", "text": "one\n\x1b[2Jtwo\n"})
+            for text in ("on", "e\n\x1b[2Jtw", "o"):
+                options["report"]({"t": "output", "server": "web1", "text": text})
             return CommandResult("acme", OP)
 
     assert sf("service logs nginx --on web1", Streaming(CHANGED)).out == "one\ntwo\n"
-    lines = sf("service logs nginx --on web1 --json", Streaming(CHANGED)).out.splitlines()
-    assert json.loads(lines[0])["output"] == "one\n\x1b[2Jtwo\n"
-    assert json.loads(lines[1])["ok"] is True
+    documents = [json.loads(x) for x in sf("service logs nginx --on web1 --json", Streaming(CHANGED)).out.splitlines()]
+    assert "".join(d["output"] for d in documents[:-1]) == "one\n\x1b[2Jtwo"
+    assert documents[-1]["ok"] is True
+
+
+def test_streamed_lines_tell_their_server_when_there_are_several() -> None:
+    class Streaming(FakeFlows):
+        async def run_action(self, *_: Any, **options: Any) -> CommandResult:
+            for event in ("connect", "output"):
+                for server in ("web1", "web2"):
+                    options["report"]({"t": event, "server": server, "text": "hello\n"})
+            return CommandResult("acme", OP)
+
+    assert sf("service logs nginx --on all", Streaming(CHANGED)).out == "web1: hello\nweb2: hello\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "mode", "hint"),
+    [
+        ("service restart nginx --on web1 --yes", "run", f"sf: hint: servers go on: `sf op follow {OP}`"),
+        ("service restart nginx --on web1 --plan", "plan", "sf: error: interrupted"),
+        ("service list --on web1", "run", "sf: error: interrupted"),
+    ],
+)
+def test_ctrl_c_says_how_to_follow_what_servers_go_on_with(line: str, mode: str, hint: str) -> None:
+    class Running(FakeFlows):
+        async def run_action(self, _: Any, action: str, *__: Any, **options: Any) -> CommandResult:
+            options["report"]({"t": "op", "server": "web1", "op": OP, "action": action, "mode": mode})
+            raise KeyboardInterrupt
+
+    ended = sf(line, Running(CHANGED))
+    assert (ended.code, ended.err.splitlines()[-1]) == (130, hint)
+
+
+def test_an_empty_list_prints_nothing_but_a_note() -> None:
+    ended = sf("op list", FakeFlows(CommandResult("acme", data={"ops": []})))
+    assert (ended.out, ended.err) == ("", "sf: note: no ops\n")
 
 
 def test_plan_check_tells_of_drift() -> None:

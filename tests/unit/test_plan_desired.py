@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from serverflow_actions import registry
+from serverflow_actions.kit.spec import parse as parse_params
 from serverflow_cli.config.load import parse
 from serverflow_cli.plan.conflicts import PlanError
-from serverflow_cli.plan.desired import not_planned, resources
+from serverflow_cli.plan.desired import file_key, not_planned, resources
 from serverflow_cli.plan.resource import Resource, resource_hash
 
 EXAMPLE = Path(__file__).with_name("fleet.example.toml").read_text()
@@ -28,14 +30,14 @@ def planned(text: str) -> list[Resource]:
 
 
 def test_the_example_as_resources() -> None:
-    redis = {"name": "cache", "max-memory": "256MiB", "allow-from": ["203.0.113.7"]}
+    redis = {"name": "cache", "max-memory": "256MiB"}
     assert resources(parse(EXAMPLE)) == [
         Resource("web1", "package.all", "package.install", {"names": ["htop"]}, "servers"),
         Resource(
             "web1",
             "user.deploy",
             "user.create",
-            {"name": "deploy", "keys": [DEPLOY_KEY], "groups": ["www-data"]},
+            {"name": "deploy", "key": [DEPLOY_KEY], "groups": ["www-data"]},
             "users",
         ),
         Resource(
@@ -51,7 +53,7 @@ def test_the_example_as_resources() -> None:
 
 def test_what_cannot_be_applied_yet_is_said() -> None:
     areas = "cron.report notify.channels.ops notify.routes[0] dns.providers.cf dns.zones.acme.app routes.shop"
-    assert not_planned(parse(EXAMPLE)) == [*areas.split(), "operators.ana", "grants[0]"]
+    assert not_planned(parse(EXAMPLE)) == ["redis.cache.allow_from", *areas.split(), "operators.ana", "grants[0]"]
     assert not_planned(parse(HEAD + 'hostname = "db1"\ntimezone = "UTC"\n')) == [
         "servers.db1.timezone",
         "servers.db1.hostname",
@@ -86,19 +88,48 @@ on = "all"
 
 
 def test_keys_that_the_file_leaves_out_are_left_to_the_action() -> None:
-    (app,) = planned('[apps.a]\non = "web1"\nuser = "a"\n')
-    assert app.params == {"name": "a", "user": "a", "data": []}
+    (app,) = planned('[apps.a]\non = "web1"\n')
+    assert app.params == {"name": "a"}
 
 
-def test_allow_from_lets_addresses_in_and_says_who_is_left_out() -> None:
-    (redis,) = planned('[redis.r]\non = "db1"\nmax_memory = "1GiB"\nallow_from = "all"\n')
-    assert redis.params["allow-from"] == ["203.0.113.7"]  # not db1: it reaches itself over loopback
-    assert redis.notes == ("web2 is left out of allow_from: web2.acme.app is a name, and only IP addresses are let in",)
+def test_every_resource_is_what_its_action_takes() -> None:
+    everything = """
+[users.u]
+on = "all"
+keys = []
+groups = ["www-data"]
+shell = "/bin/bash"
+comment = "U. Ser"
+allow_root_groups = true
+[apps.a]
+on = "web1"
+user = "a"
+data = ["/srv/a"]
+port = 3000
+[redis.r]
+on = "db1"
+port = 6380
+listen = ["10.0.0.8"]
+max_memory = "1GiB"
+maxmemory_policy = "allkeys-lru"
+persistence = "aof"
+"""
+    for resource in [*planned(everything), *resources(parse(EXAMPLE))]:
+        params = registry.load(resource.action).params
+        parse_params(params, dict(resource.params))
+        assert {file_key(resource.action, param.name) for param in params} >= {
+            file_key(resource.action, name) for name in resource.params
+        }
 
 
-def test_allow_from_with_nobody_left_opens_nothing() -> None:
-    (redis,) = planned('[redis.r]\non = "db1"\nmax_memory = "1GiB"\nallow_from = "web2,db1"\n')
-    assert "allow-from" not in redis.params and redis.notes
+def test_a_parameter_is_written_to_the_key_that_it_is_read_from() -> None:
+    assert file_key("redis.create", "max-memory") == "max_memory"
+    assert file_key("user.create", "key") == "keys"
+
+
+def test_two_instances_without_a_port_claim_the_same_one() -> None:
+    with pytest.raises(PlanError, match=r"db1: redis\.r and redis\.s claim port 6379"):
+        planned('[redis.r]\non = "db1"\n[redis.s]\non = "db1"\n')
 
 
 def test_one_port_is_claimed_once_on_a_server() -> None:
@@ -116,7 +147,7 @@ def test_one_port_is_claimed_once_on_a_server() -> None:
 
 def test_the_hash_covers_action_and_parameters_only() -> None:
     one = Resource("web1", "app.a", "app.create", {"name": "a", "port": 3000}, "apps")
-    same = Resource("web2", "app.a", "app.create", {"port": 3000, "name": "a"}, "apps", ("note",))
+    same = Resource("web2", "app.a", "app.create", {"port": 3000, "name": "a"}, "other")
     assert resource_hash(one) == resource_hash(same)
     canonical = b'{"action":"app.create","params":{"name":"a","port":3000}}'
     assert resource_hash(one) == hashlib.sha256(canonical).hexdigest()

@@ -63,6 +63,15 @@ def test_a_table_too_wide_for_the_terminal_becomes_records() -> None:
     assert out(terminal).splitlines()[:4] == ["unit:   a.service", "active: active", "", "unit:   longer.service"]
 
 
+def test_many_rows_too_wide_for_the_terminal_are_cut_to_fit() -> None:
+    terminal = screen(columns=24, colour=False)
+    print_rows(terminal, ROWS * 3)
+    lines = out(terminal).splitlines()
+    assert len(lines) == 7
+    assert all(len(line) <= 24 for line in lines)
+    assert "…" in lines[2]
+
+
 def test_nested_data_is_indented() -> None:
     terminal = piped()
     print_record(terminal, {"name": "shop", "disk": {"used": 1}, "users": [{"user": "ana"}, {"user": "bo"}]})
@@ -114,7 +123,7 @@ def test_progress_appears_after_a_second_with_a_line_for_each_server_in_flight()
     progress.report({"t": "step", "server": "web2", "doing": "create file \x1b[2J/etc/a"})
     assert progress.lines() == []
     clock.now = 1.5
-    assert [line[2:] for line in progress.lines()] == ["web1: connect", "web2: create file /etc/a"]
+    assert [line[2:] for line in progress.lines()] == ["web1: connecting", "web2: create file /etc/a"]
     progress.report({"t": "done", "server": "web1"})
     assert [line[2:] for line in progress.lines()] == ["web2: create file /etc/a"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serverflow_cli.ui.units import duration, humane, size, time
+from serverflow_cli.ui.units import duration, humane, share, size, time
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,14 @@ from serverflow_cli.ui.units import duration, humane, size, time
 )
 def test_sizes(count: int, shown: str) -> None:
     assert size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("used", "total", "shown"),
+    [(3 << 30, 8 << 30, "3.0 of 8.0 GiB"), (512 << 20, 8 << 30, "512.0 MiB of 8.0 GiB"), (0, 0, "0 of 0 B")],
+)
+def test_shares(used: int, total: int, shown: str) -> None:
+    assert share(used, total) == shown
 
 
 @pytest.mark.parametrize(
@@ -46,7 +54,7 @@ def test_times_are_utc_for_programs_and_local_with_offset_for_people(monkeypatch
     [
         ("enabled", True, "yes"), ("enabled", False, "no"), ("note", None, "-"), ("note", "", "-"), ("names", [], "-"),
         ("names", ["a", "b"], "a, b"), ("uptime_s", 61, "1m 1s"), ("memory_used", 2048, "2.0 KiB"), ("cpus", 4, "4"),
-        ("started_at", 0, "1970-01-01T00:00:00Z"), ("owner", {"uid": 0}, "uid=0"), ("s", 5, "5"),
+        ("started_at", 1000, "1970-01-01T00:00:01Z"), ("since", 0, "-"), ("owner", {"uid": 0}, "uid=0"), ("s", 5, "5"),
     ],
 )  # fmt: skip
 def test_a_fields_name_says_its_unit(field: str, value: Any, shown: str) -> None:

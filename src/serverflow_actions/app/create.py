@@ -37,7 +37,6 @@ def create(params: Params, probe: Probe) -> Steps:
     if not found:
         yield User(user, home=f"/home/{user}", shell=NOLOGIN, comment=mark(name), system=True)
     group = found.group if found else user
-    yield Directory(FOLDER)
     for folder in data:
         for above in parents(folder):
             if not probe.stat(above):

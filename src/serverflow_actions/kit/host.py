@@ -58,7 +58,7 @@ class LocalProbe:
 
     def read(self, path: str, follow: bool = True) -> bytes | None:
         with _opened(path, follow) as file:
-            data = file.read(READ_LIMIT + 1) if file else None
+            data = _all_of(file) if file else None
         if data is not None and len(data) > READ_LIMIT:
             raise HostError(f"{path} is larger than {READ_LIMIT >> 20} MiB")
         return data
@@ -262,6 +262,15 @@ def _opened(path: str, follow: bool) -> Iterator[BinaryIO | None]:
         if not stat_module.S_ISREG(os.fstat(descriptor).st_mode):
             raise HostError(f"{path} is not a regular file")
         yield file
+
+
+def _all_of(file: BinaryIO) -> bytes:
+    """In pieces: for files under /proc/sys the kernel allocates as much as is asked for, and fails on megabytes."""
+    parts, left = [], READ_LIMIT + 1
+    while left and (part := file.read(min(left, 65536))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def run_program(argv: Sequence[str], input: bytes = b"", timeout: int = 20) -> Result:

@@ -57,7 +57,8 @@ ConditionPathExists=/etc/redis/distribution-instance-wanted
 def create(params: Params, probe: Probe) -> Steps:
     instance = Instance(params.name)
     settings = instance.settings(probe)
-    _check(params, probe, instance)
+    _check_network(params, probe, instance)
+    _check_persistence(params.persistence, probe, instance, settings)
     kept = settings.get("requirepass", "")
     fresh = params.new_password or not re.match(r"[A-Za-z0-9_-]{20,}\Z", kept)
     password = probe.generate("password") if fresh else kept
@@ -75,7 +76,7 @@ def create(params: Params, probe: Probe) -> Steps:
     return _result(params, instance, password if fresh else "")
 
 
-def _check(params: Params, probe: Probe, instance: Instance) -> None:
+def _check_network(params: Params, probe: Probe, instance: Instance) -> None:
     from ipaddress import ip_address
 
     for text in params.listen:
@@ -88,6 +89,17 @@ def _check(params: Params, probe: Probe, instance: Instance) -> None:
     if other:
         raise Refused(
             f"port {params.port} belongs to {other}: choose another port, or stop and disable that unit first"
+        )
+
+
+def _check_persistence(wanted: str, probe: Probe, instance: Instance, settings: dict[str, str]) -> None:
+    """Redis reads either the append-only file or the snapshot at its start: after a switch it would begin empty."""
+    stored = probe.names(instance.data)
+    log = any(name.startswith("appendonly") for name in stored)
+    snapshot = "dump.rdb" in stored or settings.get("appendonly") == "no"
+    if (log and wanted != "aof") or (snapshot and not log and wanted == "aof"):
+        raise Refused(
+            f"{instance.name} does not store its data as {wanted}, and a switch would lose it: make a new instance"
         )
 
 

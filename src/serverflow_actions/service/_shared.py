@@ -49,7 +49,7 @@ def known(probe: Probe, name: str) -> UnitState:
 def startable(probe: Probe, name: str) -> UnitState:
     """A unit that may be started and enabled."""
     found = known(probe, name)
-    for each in {name, found.name}:  # an alias must not open what its unit's own name would not
+    for each in (name, found.name):  # an alias must not open what its unit's own name would not
         if not each.endswith(_KINDS):
             raise Refused(f"{each} is not a service, socket, timer or path: starting it can change the whole system")
         if _matches(each, _POWERS) and each not in _ORDINARY:
@@ -60,7 +60,7 @@ def startable(probe: Probe, name: str) -> UnitState:
 def stoppable(probe: Probe, name: str) -> UnitState:
     """A unit that may be stopped, restarted and disabled."""
     found = startable(probe, name)
-    for each in {name, found.name}:
+    for each in (name, found.name):
         if _matches(each, _LIFELINES):
             raise Refused(f"{each} keeps this server reachable: it is not stopped, restarted or disabled from here")
     return found

@@ -44,6 +44,9 @@ def _mounts(text: str) -> list[tuple[str, str, str]]:
 
 
 def _row(probe: Probe, point: str, kind: str, device: str) -> dict[str, Any] | None:
+    state = probe.stat(point)
+    if not state or state.kind != "directory":
+        return None  # a single file that a container was given
     try:
         total, used, available = probe.disk(point)
     except (HostError, OSError):

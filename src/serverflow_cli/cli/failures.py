@@ -21,7 +21,7 @@ class InternalError(SfError):
 
 def interrupted(op: str) -> Interrupted:
     """Ctrl-C. What servers have begun they finish: `op` is its id, "" when nothing was begun."""
-    return Interrupted("interrupted", hint=f"servers go on with what they began: `sf op follow {op}`" if op else "")
+    return Interrupted("interrupted", hint=f"servers go on: `sf op follow {op}`" if op else "")
 
 
 def usage_error(error: TyperException) -> UsageError:

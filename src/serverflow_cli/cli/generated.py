@@ -55,7 +55,7 @@ def run(
     timeout_s = seconds("--timeout", timeout) if timeout else None
     lock_wait_s = seconds("--lock-wait", lock_wait or _DEFAULT_LOCK_WAIT)
     mutates = action.kind != "read"
-    approve: Callable[[CommandResult], bool] = lambda _planned: True  # noqa: E731 - a read and a plan are never asked about
+    approve = _without_asking
     if mutates and not plan:
         name = target_name(action, params, on) if action.destructive else ""
         approve = session.approver(yes=bool(yes), name=name, confirm=confirm)
@@ -76,6 +76,11 @@ def run(
     if action.area == "service":
         remember_units(result)
     return session.finish(result, mutates=mutates, planned=bool(plan))
+
+
+def _without_asking(_planned: CommandResult) -> bool:
+    """A read changes nothing, and a plan is only shown."""
+    return True
 
 
 def target_name(action: Action, params: Mapping[str, Any], selector: str) -> str:

@@ -43,7 +43,8 @@ def add(
         ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask before missing programs are installed (a host key is asked about)")
+        bool,
+        typer.Option("--yes", "-y", help="Install missing programs without asking; a host key is asked about"),
     ] = False,
 ) -> int:
     """Enrol a server: pin its host key, install the runner, prove it over a fresh connection."""

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from serverflow_actions import registry
+
 from ..errors import SfError, UsageError
 from ..model.result import CommandResult
 from ..ui.envelope import dumps, envelope, output_line
@@ -13,8 +15,9 @@ from ..ui.plan_view import print_changes
 from ..ui.progress import Progress
 from ..ui.prompts import Prompts
 from ..ui.result_view import print_error, print_note, print_result
+from ..ui.stream import Lines
 from ..ui.terminal import Terminal
-from ..ui.text import clean_block
+from ..ui.text import clean, clean_block
 from .flow_calls import FlowCalls
 from .options import GlobalOptions
 
@@ -30,20 +33,28 @@ class Session:
         self.terminal = terminal
         self.flows = flows
         self.progress = Progress(terminal, verbose=options.verbose)
+        self._lines = Lines()
         self.prompts = Prompts(terminal, self.progress.paused)
 
     def report(self, event: Mapping[str, Any]) -> None:
         """Hear an event of a flow. `output` is a piece of the result itself and goes to stdout at once."""
         if event.get("t") != "output":
-            self.progress.report(event)
+            if event.get("t") != "op" or _goes_on(event):
+                self.progress.report(event)
             return
         server, text = str(event.get("server", "")), str(event.get("text", ""))
         if self.options.json:
             self.terminal.out(dumps(output_line(server, text)))
         else:
-            for line in clean_block(text).splitlines():
-                self.terminal.out(f"{server}: {line}" if event.get("several") else line)
+            for line in self._lines.feed(server, text):
+                self._print_line(server, line)
         self.terminal.stdout.flush()
+
+    def _print_line(self, server: str, line: str) -> None:
+        """A line of output; it tells its server where there are several."""
+        self.progress.erase()
+        prefix = f"{clean(server)}: " if len(self.progress.servers) > 1 else ""
+        self.terminal.out(prefix + clean_block(line))
 
     def in_workspace(self, use: Callable[[Workspace], Awaitable[CommandResult]]) -> CommandResult:
         """Open the fleet and run a flow in it."""
@@ -95,10 +106,12 @@ class Session:
     def finish(
         self, result: CommandResult, *, mutates: bool = False, planned: bool = False, error: SfError | None = None
     ) -> int:
-        """Show a result; the exit code. `error` is a failure of the whole beyond those of its servers."""
+        """Show a result; its exit code. `error` is a failure of the whole beyond those of its servers."""
         if self.options.json:
             self.terminal.out(dumps(envelope(result, error)))
         else:
+            for server, line in self._lines.end():
+                self._print_line(server, line)
             if mutates and result.fleet:
                 print_note(self.terminal, f"fleet {result.fleet}")
             print_result(self.terminal, result, changes=mutates or planned, planned=planned)
@@ -113,3 +126,8 @@ class Session:
         else:
             print_error(self.terminal, error)
         return error.exit_code
+
+
+def _goes_on(event: Mapping[str, Any]) -> bool:
+    """Whether a server that was asked goes on when nobody listens any more: reads and plans end with the connection."""
+    return event.get("mode") == "run" and registry.load(str(event.get("action"))).kind != "read"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from serverflow_actions import registry
 from serverflow_actions.kit.spec import Action
 
-from ..errors import SfError, UsageError
+from ..errors import SfError
 from ..model.ids import new_ulid
-from ..model.result import CommandResult, Reply, Report, Request, ServerResult
+from ..model.result import CommandResult, Reply, Report, Request
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ async def run_action(
         return await run_stanza(
             workspace, action, selector, params, plan=plan, approve=approve, timeout_s=timeout_s, lock_wait_s=lock_wait_s, report=report
         )
+    if action_name == "package.install":
+        from .stanza import run_packages
+
+        return await run_packages(
+            workspace, selector, list(params["names"]), plan=plan, approve=approve, timeout_s=timeout_s, lock_wait_s=lock_wait_s, report=report
+        )
     links = workspace.links(names)
     request = Request(action_name, dict(params), secrets=secrets, blobs=blobs, timeout_s=timeout_s or action.timeout, lock_wait_s=lock_wait_s)
     async with workspace.caller() as caller:
@@ -81,17 +87,3 @@ async def _on_all(
 
     servers = await on_all(links, work, report)
     return CommandResult(workspace.label, op_id, servers)
-
-
-def checked_options(action: Action, params: Mapping[str, Any]) -> None:
-    """Raises UsageError when a value does not fit the action's declaration."""
-    from serverflow_actions.kit.spec import BadParams, parse
-
-    try:
-        parse(action.params, dict(params))
-    except BadParams as error:
-        raise UsageError(str(error)) from None
-
-
-def failed(results: tuple[ServerResult, ...]) -> bool:
-    return any(result.error for result in results)

@@ -63,3 +63,14 @@ def _stored(workspace: Workspace) -> tuple[bytes, str]:
         return path.read_bytes(), path.with_name("bundle.json.sig").read_text()
     except OSError as error:
         raise TrustError(f"{path} cannot be read: {error.strerror}", hint="git log bundle.json") from error
+
+
+def preview(workspace: Workspace) -> SignedBundle:
+    """What `ensure` would give, without signing: for a plan."""
+    try:
+        return current(workspace)
+    except TrustError as error:
+        if error.code != "bundle-differs":
+            raise
+    manifest, signature = _stored(workspace)
+    return SignedBundle(int(json.loads(manifest)["version"]) + 1, manifest, signature, ())

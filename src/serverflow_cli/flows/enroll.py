@@ -51,7 +51,7 @@ class EnrollRequest:
     jump: str | None = None
     ask_sudo: bool = False
     fingerprint: str | None = None
-    accept: bool = False
+    install_missing: bool = False
 
 
 async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Report) -> CommandResult:
@@ -180,7 +180,7 @@ class _Server:
 
     def _agree(self, tools: list[str], request: EnrollRequest, ask: Ask) -> None:
         names = ", ".join(tools)
-        if not request.accept and not ask.confirm(f"{self._name} lacks {names}. Install with apt?", otherwise=f"add --yes to install {names}"):
+        if not request.install_missing and not ask.confirm(f"{self._name} lacks {names}. Install with apt?", otherwise=f"add --yes to install {names}"):
             raise ActionFailed(f"{names} is needed on the server", server=self._name, code="needs-package")
 
     async def place(self, bundle: SignedBundle) -> dict[str, Any]:

@@ -15,6 +15,18 @@ from . import fields
 SCHEMA = 1
 
 
+RedisPolicy = Literal[
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+]
+
+
 class Stanza(BaseModel):
     """What all stanzas share. Validators are built once, for the whole file, when the first file is read."""
 
@@ -64,24 +76,28 @@ class User(Stanza):
     keys: tuple[fields.SshKey, ...] = ()
     groups: tuple[fields.UserName, ...] = ()
     shell: fields.Path | None = None
-    comment: fields.Text | None = None
+    comment: fields.FullName | None = None
+    allow_root_groups: fields.Flag = False
 
 
 class App(Stanza):
     """An application: the user that it runs as, the folders that outlive a release, the port that it listens on."""
 
     on: fields.Selector
-    user: fields.UserName
+    user: fields.UserName | None = None
     data: tuple[fields.Path, ...] = ()
-    port: fields.Port | None = None
+    port: fields.ServicePort | None = None
 
 
 class Redis(Stanza):
-    """A Redis instance. `allow_from` selects the servers that may connect; without it only the server itself may."""
+    """A Redis instance. `listen` are addresses besides loopback, `allow_from` selects who may connect to them."""
 
     on: fields.Selector
-    max_memory: fields.Size
-    port: fields.Port | None = None
+    port: fields.ServicePort | None = None
+    listen: tuple[fields.Address, ...] = ()
+    max_memory: fields.Size | None = None
+    maxmemory_policy: RedisPolicy | None = None
+    persistence: Literal["rdb", "aof", "none"] | None = None
     allow_from: fields.Selector | None = None
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..model import address, selector
+from ..model import selector
 from .conflicts import check_ports
 from .resource import Resource
 
 if TYPE_CHECKING:
-    from ..model.fleet import Fleet, Redis
+    from ..model.fleet import App, Fleet, Redis, User
+
+#: Where a stanza's key is not its action's parameter with `_` for `-`.
+_PARAMETERS = {("user.create", "keys"): "key"}
+#: Keys that say where a stanza applies, and keys that no action takes yet.
+_NOT_PARAMETERS = {"on", "allow_from"}
 
 
 def resources(fleet: Fleet) -> list[Resource]:
@@ -19,10 +24,20 @@ def resources(fleet: Fleet) -> list[Resource]:
     Within a kind it is the order of the file. Raises PlanError for what cannot all be true, UsageError for a selector
     that selects nothing (a loaded file has none).
     """
-    kinds: tuple[Callable[[Fleet], Iterator[Resource]], ...] = (_packages, _users, _apps, _redis)
-    found = [resource for kind in kinds for resource in kind(fleet)]
+    found = [
+        *_packages(fleet),
+        *_stanzas(fleet, "users", "user.create", fleet.users),
+        *_stanzas(fleet, "apps", "app.create", fleet.apps),
+        *_stanzas(fleet, "redis", "redis.create", fleet.redis),
+    ]
     check_ports(found)
     return found
+
+
+def file_key(action: str, param: str) -> str:
+    """The key in a stanza that an action's parameter is written to: `max-memory` is `max_memory`."""
+    named = {(owner, name): key for (owner, key), name in _PARAMETERS.items()}
+    return named.get((action, param), param.replace("-", "_"))
 
 
 def not_planned(fleet: Fleet) -> list[str]:
@@ -38,10 +53,14 @@ def not_planned(fleet: Fleet) -> list[str]:
         ("grants", range(len(fleet.grants))),
     )
     settings = [
-        f"servers.{name}.{key}"
-        for name, server in fleet.servers.items()
-        for key in ("timezone", "hostname")
-        if getattr(server, key)
+        f"{table}.{name}.{key}"
+        for table, stanzas, keys in (
+            ("servers", fleet.servers, ("timezone", "hostname")),
+            ("redis", fleet.redis, ("allow_from",)),
+        )
+        for name, stanza in stanzas.items()
+        for key in keys
+        if getattr(stanza, key)
     ]
     return settings + [
         f"{table}[{entry}]" if isinstance(entry, int) else f"{table}.{entry}"
@@ -57,50 +76,18 @@ def _packages(fleet: Fleet) -> Iterator[Resource]:
             yield Resource(name, "package.all", "package.install", {"names": list(server.packages)}, "servers")
 
 
-def _users(fleet: Fleet) -> Iterator[Resource]:
-    for name, user in fleet.users.items():
-        params = _present(
-            name=name, keys=list(user.keys), groups=list(user.groups), shell=user.shell, comment=user.comment
-        )
-        for server in selector.resolve(fleet.servers, user.on):
-            yield Resource(server, f"user.{name}", "user.create", params, "users")
+def _stanzas(fleet: Fleet, table: str, action: str, stanzas: Mapping[str, User | App | Redis]) -> Iterator[Resource]:
+    area = action.partition(".")[0]
+    for name, stanza in stanzas.items():
+        params = {"name": name, **_params(action, stanza)}
+        for server in selector.resolve(fleet.servers, stanza.on):
+            yield Resource(server, f"{area}.{name}", action, params, table)
 
 
-def _apps(fleet: Fleet) -> Iterator[Resource]:
-    for name, app in fleet.apps.items():
-        params = _present(name=name, user=app.user, data=list(app.data), port=app.port)
-        for server in selector.resolve(fleet.servers, app.on):
-            yield Resource(server, f"app.{name}", "app.create", params, "apps")
-
-
-def _redis(fleet: Fleet) -> Iterator[Resource]:
-    for name, redis in fleet.redis.items():
-        for server in selector.resolve(fleet.servers, redis.on):
-            allowed, notes = _allowed(fleet, redis, server)
-            params = {"name": name, "max-memory": redis.max_memory, **_present(port=redis.port)}
-            if allowed:
-                params["allow-from"] = allowed
-            yield Resource(server, f"redis.{name}", "redis.create", params, "redis", notes)
-
-
-def _allowed(fleet: Fleet, redis: Redis, server: str) -> tuple[list[str], tuple[str, ...]]:
-    """The addresses that may connect, and who was left out.
-
-    Names are not resolved here: a plan does no I/O, and what DNS says is no reason to open a port. A server reaches
-    itself over loopback.
-    """
-    if redis.allow_from is None:
-        return [], ()
-    others = [name for name in selector.resolve(fleet.servers, redis.allow_from) if name != server]
-    hosts = {name: fleet.servers[name].host for name in others}
-    notes = tuple(
-        f"{name} is left out of allow_from: {host} is a name, and only IP addresses are let in"
-        for name, host in hosts.items()
-        if not address.is_ip(host)
-    )
-    return list(dict.fromkeys(host for host in hosts.values() if address.is_ip(host))), notes
-
-
-def _present(**params: Any) -> dict[str, Any]:
-    """The parameters that the file sets; the action's own defaults stand for the others."""
-    return {name: value for name, value in params.items() if value is not None}
+def _params(action: str, stanza: User | App | Redis) -> dict[str, Any]:
+    """What the file sets; for the rest the action's own defaults stand."""
+    return {
+        _PARAMETERS.get((action, key), key.replace("_", "-")): list(value) if isinstance(value, tuple) else value
+        for key, value in stanza
+        if key in stanza.model_fields_set and key not in _NOT_PARAMETERS
+    }

@@ -13,8 +13,7 @@ from typing import Any
 class Resource:
     """A stanza of the fleet file on one of the servers that it selects.
 
-    `key` names it on its server ("redis.cache"), `table` is where the file has it ("redis"). `notes` tell people what
-    could not be carried over from the stanza.
+    `key` names it on its server ("redis.cache"), `table` is where the file has it ("redis").
     """
 
     server: str
@@ -22,13 +21,12 @@ class Resource:
     action: str
     params: Mapping[str, Any]
     table: str
-    notes: tuple[str, ...] = ()
 
 
 def resource_hash(resource: Resource) -> str:
     """SHA-256, in hex, of what is asked for. Servers keep it, so that an apply from another base is noticed.
 
-    The order of parameters does not matter; server, key and notes are not part of it.
+    The order of parameters does not matter; server, key and table are not part of it.
     """
     asked = {"action": resource.action, "params": dict(resource.params)}
     return hashlib.sha256(

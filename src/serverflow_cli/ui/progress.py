@@ -13,6 +13,7 @@ from .text import clean
 APPEARS_AFTER_S = 1.0
 REDRAW_S = 0.1
 _SPINNER = "|/-\\"
+_WORDS = {"connect": "connecting", "done": "done"}
 
 
 class Progress:
@@ -26,20 +27,25 @@ class Progress:
         self._in_flight: dict[str, str] = {}
         self._drawn = 0
         self._paused = False
+        #: The operation that servers were last asked to run, and all servers that were heard of.
         self.op = ""
+        self.servers: set[str] = set()
 
     def report(self, event: Mapping[str, Any]) -> None:
         """Take in one event; see model/result.py."""
         kind, server = str(event.get("t", "")), str(event.get("server", ""))
-        self.op = str(event.get("op", self.op))
-        text = str(event.get("doing") or event.get("text") or kind)
-        if kind == "note":
+        text = str(event.get("doing") or event.get("text") or _WORDS.get(kind, ""))
+        if server:
+            self.servers.add(server)
+        if kind == "op":
+            self.op = str(event.get("op", ""))
+        elif kind == "note":
             self._line("sf: note: " + (f"{clean(server)}: " if server else "") + clean(text))
-        elif self._verbose:
+        elif self._verbose and text:
             self._line(f"{clean(server) or 'sf'}: {clean(text)}")
-        if kind in ("done", "failed"):
+        if kind == "done":
             self._in_flight.pop(server, None)
-        elif server and kind != "note":
+        elif server and text and kind != "note":
             self._in_flight[server] = text
 
     def lines(self) -> list[str]:
@@ -54,7 +60,7 @@ class Progress:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Keep the display away while a question is asked; waiting for an answer is not work."""
-        self._erase()
+        self.erase()
         self._paused = True
         try:
             yield
@@ -74,23 +80,24 @@ class Progress:
                 await asyncio.sleep(REDRAW_S)
         finally:
             with suppress(OSError):
-                self._erase()
+                self.erase()
 
     def _redraw(self) -> None:
         if self._paused:
             return
-        self._erase()
+        self.erase()
         lines = self.lines()
         for line in lines:
             self._terminal.err(self._terminal.style(line, "dim", self._terminal.stderr))
         self._drawn = len(lines)
 
-    def _erase(self) -> None:
+    def erase(self) -> None:
+        """Take the display away until the next redraw."""
         if self._drawn:
             self._terminal.stderr.write(f"\x1b[{self._drawn}A\x1b[J")
             self._terminal.stderr.flush()
             self._drawn = 0
 
     def _line(self, text: str) -> None:
-        self._erase()
+        self.erase()
         self._terminal.err(text)

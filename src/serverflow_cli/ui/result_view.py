@@ -58,7 +58,9 @@ def _print_server_data(terminal: Terminal, servers: Sequence[ServerResult]) -> N
 
 def _print_data(terminal: Terminal, data: Mapping[str, Any]) -> None:
     rows = _table_in(data)
-    if rows is None:
+    if len(data) == 1 and [] in data.values():
+        print_note(terminal, f"no {clean(next(iter(data))).replace('_', ' ')}")
+    elif rows is None:
         print_record(terminal, data)
     else:
         print_rows(terminal, rows)

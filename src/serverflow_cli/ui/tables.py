@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from .terminal import Terminal
 from .text import clean
-from .units import humane, size
+from .units import humane, share
 
 Row = Mapping[str, Any]
+
+#: So many rows are still read one after the other with pleasure.
+_FEW = 4
 
 #: Words whose colour tells good from bad at a glance.
 _GOOD = frozenset(("active", "done", "enabled", "ok", "online", "running", "unchanged"))
@@ -17,7 +20,11 @@ _BAD = frozenset(("failed", "denied", "offline", "unreachable", "timeout", "kill
 
 
 def print_rows(terminal: Terminal, rows: Sequence[Row]) -> None:
-    """A table with a line for each row. On a terminal that is too narrow for it, one record after the other."""
+    """A table with a line for each row.
+
+    On a terminal that is too narrow for it a few rows become records, one after the other, and many are cut to fit;
+    without a terminal all is shown.
+    """
     if not rows:
         return
     folded = [_fold_pairs(row) for row in rows]
@@ -28,7 +35,7 @@ def print_rows(terminal: Terminal, rows: Sequence[Row]) -> None:
     if not terminal.shows_results:
         for line in [heads, *cells]:
             terminal.out("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    elif sum(widths) + 2 * (len(widths) - 1) > terminal.columns:
+    elif sum(widths) + 2 * (len(widths) - 1) > terminal.columns and len(rows) <= _FEW:
         for index, row in enumerate(folded):
             if index:
                 terminal.out()
@@ -69,10 +76,11 @@ def _print_rich(terminal: Terminal, heads: Sequence[str], cells: Sequence[Sequen
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for head in heads:
-        table.add_column(Text(head))
+        table.add_column(Text(head), no_wrap=True, overflow="ellipsis")
     for line in cells:
         table.add_row(*(Text(cell, style=_colour(cell)) for cell in line))
-    Console(file=terminal.stdout, no_color=not terminal.colour, highlight=False, markup=False).print(table)
+    system: Literal["auto"] | None = "auto" if terminal.colour else None
+    Console(file=terminal.stdout, width=terminal.columns, color_system=system, highlight=False).print(table)
 
 
 def _colour(cell: str) -> str:
@@ -90,13 +98,13 @@ def _heading(field: str) -> str:
 
 
 def _fold_pairs(row: Row) -> dict[str, Any]:
-    """`memory_used` and `memory_total` become one field, `memory`: `1.2 GiB of 4.0 GiB`."""
+    """`memory_used` and `memory_total` become one field, `memory`: `1.2 of 4.0 GiB`."""
     out: dict[str, Any] = {}
     for field, value in row.items():
         name, _, last = field.rpartition("_")
         used, total = row.get(f"{name}_used"), row.get(f"{name}_total")
         if last in ("used", "total") and isinstance(used, int) and isinstance(total, int):
-            out[name] = f"{size(used)} of {size(total)}"
+            out[name] = share(used, total)
         else:
             out[field] = value
     return out

@@ -25,7 +25,7 @@ def humane(field: str, value: Any, *, local: bool) -> str:
         return ", ".join(f"{key}={humane(key, item, local=local)}" for key, item in value.items())
     words = field.replace("-", "_").split("_")
     if words[-1] in ("at", "since"):
-        return time(value, local=local)
+        return time(value, local=local) if value else "-"
     if isinstance(value, int) and words[-1] == "s" and len(words) > 1:
         return duration(value)
     if isinstance(value, int) and not _BYTE_WORDS.isdisjoint(words):
@@ -41,6 +41,13 @@ def size(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def share(used: int, total: int) -> str:
+    """Bytes of bytes: `3.0 of 8.0 GiB`."""
+    part, whole = size(used), size(total)
+    unit = whole.rpartition(" ")[2]
+    return f"{part.removesuffix(f' {unit}')} of {whole}"
 
 
 def duration(seconds: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..change import Change
+from ..change import Change, differing
 from ..engine import Refused
 from ..probe import Host, Probe
 
@@ -20,9 +20,8 @@ class Hostname:
     def check(self, probe: Probe) -> Change | None:
         kept = (probe.read("/etc/hostname") or b"").decode("utf-8", "replace").strip()
         in_force = (probe.read("/proc/sys/kernel/hostname") or b"").decode("utf-8", "replace").strip()
-        if kept == in_force == self.name:
-            return None
-        return Change("update", "hostname", self.name, {"kept": (kept, self.name), "in force": (in_force, self.name)})
+        fields = differing({"kept": kept, "in force": in_force}, {"kept": self.name, "in force": self.name})
+        return Change("update", "hostname", self.name, fields) if fields else None
 
     def apply(self, host: Host) -> None:
         host.machine_do("hostname", self.name)
@@ -38,11 +37,12 @@ class TimeZone:
         zone = probe.stat(f"{_ZONES}/{self.zone}")
         if not zone or zone.kind == "directory":
             raise Refused(f"there is no time zone {self.zone} in {_ZONES} (package tzdata)")
-        found = current_zone(probe)
+        before, after = {"localtime": current_zone(probe)}, {"localtime": self.zone}
         listed = probe.read("/etc/timezone")
-        if found == self.zone and (listed is None or listed.decode("utf-8", "replace").strip() == self.zone):
-            return None
-        return Change("update", "timezone", self.zone, {"zone": (found, self.zone)})
+        if listed is not None:
+            before["timezone"], after["timezone"] = listed.decode("utf-8", "replace").strip(), self.zone
+        fields = differing(before, after)
+        return Change("update", "timezone", self.zone, fields) if fields else None
 
     def apply(self, host: Host) -> None:
         host.machine_do("timezone", self.zone)

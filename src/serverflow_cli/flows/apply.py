@@ -1,0 +1,190 @@
+"""`sf plan` and `sf apply`: the whole fleet file, with the same planner that the short commands use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from serverflow_actions import registry
+from serverflow_actions.kit.change import Change
+
+from ..errors import PlanChanged, SfError
+from ..model.ids import new_ulid
+from ..model.result import CommandResult, Reply, Report, Request, ServerResult
+from ..plan.desired import not_planned, resources
+from ..plan.diff import unmanaged
+from ..plan.resource import Resource, resource_hash
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from ..rpc.call import Caller
+    from ..rpc.hello import Link
+
+Approve = Callable[[CommandResult], bool]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A resource with its server's forecast. `base` is the hash of what was last applied there, "" for never."""
+
+    resource: Resource
+    reply: Reply
+    base: str
+
+    @property
+    def due(self) -> bool:
+        """Something differs on the server, or the server does not know yet that this is what we want."""
+        return bool(self.reply.changes) or self.base != resource_hash(self.resource)
+
+
+async def plan(workspace: Workspace, *, selector: str, only: str | None, report: Report) -> CommandResult:
+    """What would change; each server is asked, all at once. Nothing is written."""
+    wanted = desired(workspace, selector, only)
+    async with workspace.caller() as caller:
+        planned, failures = await plan_all(workspace, caller, wanted, report)
+        notes = [f"not applied by this version of sf: {place}" for place in ([] if only else not_planned(workspace.fleet))]
+        notes += await _unmanaged(workspace, caller, selector, only, report)
+    return CommandResult(workspace.label, servers=_summary(planned, failures), notes=(*_notes(wanted), *notes))
+
+
+async def apply(workspace: Workspace, *, selector: str, only: str | None, approve: Approve, lock_wait_s: int, report: Report) -> CommandResult:
+    """Plan, ask, then run exactly that plan: a server on which things have moved since refuses."""
+    wanted = desired(workspace, selector, only)
+    return await apply_resources(workspace, wanted, approve=approve, plan_only=False, lock_wait_s=lock_wait_s, report=report)
+
+
+def desired(workspace: Workspace, selector: str, only: str | None) -> list[Resource]:
+    names = set(workspace.select(selector)) if workspace.fleet.servers else set()
+    return [r for r in resources(workspace.fleet) if r.server in names and (only is None or r.action.split(".", 1)[0] == only)]
+
+
+async def apply_resources(
+    workspace: Workspace,
+    wanted: Sequence[Resource],
+    *,
+    approve: Approve,
+    plan_only: bool,
+    lock_wait_s: int,
+    report: Report,
+    before_run: Callable[[], None] = lambda: None,
+    timeout_s: int | None = None,
+) -> CommandResult:
+    """Plan these resources, ask, and apply them. `before_run` is called once after the approval, before the first change."""
+    from ..rpc.fanout import on_all
+
+    async with workspace.caller() as caller:
+        planned, failures = await plan_all(workspace, caller, wanted, report)
+        preview = CommandResult(workspace.label, servers=_summary(planned, failures), notes=_notes(wanted))
+        if plan_only or failures:
+            return preview
+        if any(item.reply.changes for items in planned.values() for item in items) and not approve(preview):
+            raise SfError("nothing was done", code="declined")
+        before_run()
+        due = {name: [item for item in items if item.due] for name, items in planned.items()}
+
+        async def work(link: Link) -> Reply:
+            return await _apply_on(caller, link, due[link.name], lock_wait_s, timeout_s, report)
+
+        busy = [name for name, items in due.items() if items]
+        done = {result.name: result for result in await on_all(workspace.links(busy), work, report)}
+        servers = tuple(done.get(server.name, server) for server in preview.servers)
+        return CommandResult(workspace.label, servers=servers, notes=_notes(wanted))
+
+
+async def plan_all(
+    workspace: Workspace, caller: Caller, wanted: Sequence[Resource], report: Report
+) -> tuple[dict[str, list[Planned]], tuple[ServerResult, ...]]:
+    """Forecasts by server, and the servers that could not give one."""
+    from ..rpc.fanout import on_all
+
+    by_server: dict[str, list[Resource]] = {}
+    for resource in wanted:
+        by_server.setdefault(resource.server, []).append(resource)
+    planned: dict[str, list[Planned]] = {name: [] for name in by_server}
+
+    async def work(link: Link) -> Reply:
+        async with caller.hold(link):
+            for resource in by_server[link.name]:
+                reply = await _forecast(caller, link, resource, report)
+                known: Mapping[str, Any] = reply.receipt.get("base") or {}
+                planned[link.name].append(Planned(resource, reply, str(known.get("hash", ""))))
+        return Reply("", "done")
+
+    results = await on_all(workspace.links(by_server), work, report)
+    return planned, tuple(result for result in results if result.error)
+
+
+async def _forecast(caller: Caller, link: Link, resource: Resource, report: Report) -> Reply:
+    action = registry.load(resource.action)
+    base = {"resource": resource.key, "from": "", "to": resource_hash(resource)}
+    request = Request(resource.action, resource.params, mode="plan", base=base, read_only=True, timeout_s=action.timeout)
+    return await caller.call(link, request, new_ulid(), action.version, report)
+
+
+async def _apply_on(caller: Caller, link: Link, due: Sequence[Planned], lock_wait_s: int, timeout_s: int | None, report: Report) -> Reply:
+    """In order, over one connection. After a change of our own, what follows is forecast anew and must stay within the plan."""
+    changes: list[Change] = []
+    data: dict[str, Any] = {}
+    secrets: dict[str, str] = {}
+    op_id = ""
+    async with caller.hold(link):
+        for item in due:
+            resource, action = item.resource, registry.load(item.resource.action)
+            approved = item.reply.plan_sha256
+            if changes:
+                approved = _within_plan(item, await _forecast(caller, link, resource, report), link)
+            base = {"resource": resource.key, "from": item.base, "to": resource_hash(resource)}
+            request = Request(resource.action, resource.params, plan_sha256=approved, base=base, timeout_s=timeout_s or action.timeout, lock_wait_s=lock_wait_s)
+            op_id = new_ulid()
+            try:
+                reply = await caller.call(link, request, op_id, action.version, report)
+            except SfError as error:
+                # What was done before the failure belongs into the result too.
+                done = error.reply.changes if error.reply else ()
+                error.reply = Reply(op_id, error.reply.outcome if error.reply else error.code, (*changes, *done))
+                raise
+            changes += reply.changes
+            data |= reply.data if len(due) == 1 else {}
+            secrets |= {f"{resource.key} {name}": value for name, value in reply.secrets.items()}
+    return Reply(op_id, "done" if changes else "unchanged", tuple(changes), data, secrets)
+
+
+def _within_plan(item: Planned, fresh: Reply, link: Link) -> str:
+    """The new forecast's hash, if it does nothing that was not approved. Raises PlanChanged."""
+    approved = {(change.verb, change.kind, change.name) for change in item.reply.changes}
+    beyond = [change for change in fresh.changes if (change.verb, change.kind, change.name) not in approved]
+    if beyond:
+        what = ", ".join(f"{change.verb} {change.kind} {change.name}" for change in beyond[:5])
+        raise PlanChanged(f"{item.resource.key} would now also {what}", server=link.name, hint="run it again to see the new plan")
+    return fresh.plan_sha256
+
+
+async def _unmanaged(workspace: Workspace, caller: Caller, selector: str, only: str | None, report: Report) -> list[str]:
+    """Resources that were applied once and that no stanza asks for any more. Reported; only a named removal removes."""
+    from ..rpc.fanout import on_all
+
+    names = [name for name in (workspace.select(selector) if workspace.fleet.servers else []) if name in workspace.pins]
+    version = registry.load("applied.list").version
+    applied: dict[str, list[str]] = {}
+
+    async def work(link: Link) -> Reply:
+        reply = await caller.call(link, Request("applied.list", read_only=True, timeout_s=20), new_ulid(), version, report)
+        applied[link.name] = list(reply.data["applied"])
+        return reply
+
+    await on_all(workspace.links(names), work, report)
+    found = unmanaged(applied, resources(workspace.fleet))
+    return [f"{entry.server}: {entry.key} is unmanaged: it was applied once and is no longer in fleet.toml" for entry in found if only is None or entry.key.startswith(only + ".")]
+
+
+def _summary(planned: Mapping[str, Sequence[Planned]], failures: Sequence[ServerResult]) -> tuple[ServerResult, ...]:
+    failed = {result.name: result for result in failures}
+    return tuple(
+        failed.get(name) or ServerResult(name, Reply("", "done", tuple(change for item in items for change in item.reply.changes)))
+        for name, items in planned.items()
+    )
+
+
+def _notes(wanted: Sequence[Resource]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"{resource.server}: {note}" for resource in wanted for note in resource.notes))

@@ -1,0 +1,266 @@
+"""The servers of the fleet: list, show, check, facts, rename, update, remove."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from serverflow_actions import registry
+from serverflow_actions.kit.change import Change
+
+from ..config.edit import edit
+from ..errors import SfError, TrustError, Unreachable, UsageError
+from ..model.ids import new_ulid
+from ..model.result import CommandResult, Reply, Report, Request, ServerResult
+from . import bundles
+from .grants import every_action
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from ..rpc.call import Caller
+    from ..rpc.hello import Hello, Link
+    from .bundles import SignedBundle
+
+Approve = Callable[[CommandResult], bool]
+
+
+async def list_servers(workspace: Workspace, *, selector: str) -> CommandResult:
+    """From the files alone. The pins' signature is not checked here: nothing is decided by what is shown."""
+    from ..config import pins
+
+    known = pins.load(workspace.folder)
+    names = workspace.select(selector) if workspace.fleet.servers else []
+    rows = [
+        {
+            "name": name,
+            "host": server.host,
+            "port": server.port,
+            "roles": list(server.roles),
+            "tags": list(server.tags),
+            "enrolled": name in known,
+        }
+        for name, server in ((name, workspace.fleet.servers[name]) for name in names)
+    ]
+    notes = () if rows else ("no servers yet: sf server add NAME root@HOST",)
+    return CommandResult(workspace.label, data={"servers": rows}, notes=notes)
+
+
+async def show(workspace: Workspace, name: str) -> CommandResult:
+    (name,) = _only(workspace, name)
+    server = workspace.fleet.servers[name]
+    pin = workspace.pins.get(name)
+    data: dict[str, Any] = {"name": name, **server.model_dump(exclude_none=True, mode="json")}
+    if pin:
+        granted = [key.name for key in workspace.trust.command if any(pin.server_id in grant.servers for grant in key.grants)]
+        data |= {
+            "server_id": pin.server_id,
+            "identity": pin.identity,
+            "host_keys": list(pin.host_keys),
+            "pinned_at": pin.pinned_at,
+            "pinned_from": pin.origin,
+            "keys_with_grants": granted,
+        }
+    return CommandResult(workspace.label, data=data, notes=() if pin else (f"not enrolled: sf server add {name} root@{server.host}",))
+
+
+async def check(workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
+    """Contact each: reachable, who it says it is, which versions it has, how far its clock is off."""
+    from ..rpc.fanout import on_all
+
+    links = workspace.links(workspace.select(selector))
+    ours = workspace.trust.version
+    async with workspace.caller() as caller:
+
+        async def work(link: Link) -> Reply:
+            started = time.monotonic()
+            greeting = await caller.greet(link)
+            took = int((time.monotonic() - started) * 1000)
+            return Reply("", "done", data=_state(greeting, took), notes=_remarks(greeting, ours))
+
+        return CommandResult(workspace.label, servers=await on_all(links, work, report))
+
+
+def _state(greeting: Hello, took_ms: int) -> dict[str, Any]:
+    return {
+        "reachable": True,
+        "trust": greeting.trust_version,
+        "bundle": greeting.bundle_version,
+        "clock_off_s": (greeting.clock - time.time_ns() // 1_000_000) // 1000,
+        "pending": greeting.pending,
+        "ms": took_ms,
+    }
+
+
+def _remarks(greeting: Hello, ours: int) -> tuple[str, ...]:
+    if greeting.trust_version < ours:
+        return (f"it has trust version {greeting.trust_version}, the fleet {ours}: sf server update",)
+    if greeting.trust_version > ours:
+        return (f"it has trust version {greeting.trust_version}, this fleet folder {ours}: pull the fleet folder",)
+    return ()
+
+
+async def facts(workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
+    from .actions import run_action
+
+    return await run_action(
+        workspace, "system.info", selector, {}, secrets={}, plan=False, approve=lambda _: True, timeout_s=None, lock_wait_s=0, report=report
+    )
+
+
+async def rename(workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve, report: Report) -> CommandResult:
+    """A new name in fleet.toml, in what refers to it, and in the pins. The server itself is not touched."""
+    (old,) = _only(workspace, old)
+    if new in workspace.fleet.servers:
+        raise UsageError(f"there is a server {new} already")
+    changes = (Change("update", "server", old, {"name": (old, new)}),)
+    planned = CommandResult(workspace.label, servers=(ServerResult(old, Reply("", "done", changes)),))
+    if plan:
+        return planned
+    if not approve(planned):
+        raise SfError("nothing was done", code="declined")
+    with edit(workspace.folder) as editor:
+        editor.rename_entry("servers", old, new)
+    if old in workspace.pins:
+        pins = dict(workspace.pins)
+        pins[new] = replace(pins.pop(old), name=new)
+        workspace.write_pins(pins)
+    return CommandResult(workspace.label, servers=(ServerResult(new, Reply("", "done", changes)),))
+
+
+async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Approve, report: Report) -> CommandResult:
+    """Bring trust and bundle to all; nothing else does. A server that has both is left alone."""
+    from ..rpc.fanout import on_all
+
+    links = workspace.links(workspace.select(selector))
+    if not plan:
+        _grant_new_actions(workspace, report)
+    bundle = bundles.preview(workspace) if plan else bundles.ensure(workspace, report)
+    async with workspace.caller() as caller:
+
+        async def look(link: Link) -> Reply:
+            greeting = await caller.greet(link)
+            return Reply("", "done", _pending_changes(greeting, workspace.trust.version, bundle.version))
+
+        planned = CommandResult(workspace.label, servers=await on_all(links, look, report))
+        if plan:
+            return planned
+        waiting = {server.name: server.reply.changes for server in planned.servers if server.reply and server.reply.changes}
+        if not waiting:
+            return planned
+        if not approve(planned):
+            raise SfError("nothing was done", code="declined")
+
+        async def work(link: Link) -> Reply:
+            return await _bring(workspace, caller, link, bundle, report)
+
+        done = {s.name: s for s in await on_all([link for link in links if link.name in waiting], work, report)}
+        return CommandResult(workspace.label, servers=tuple(done.get(server.name, server) for server in planned.servers))
+
+
+def _pending_changes(greeting: Hello, trust: int, bundle: int) -> tuple[Change, ...]:
+    changes = []
+    if greeting.trust_version < trust:
+        changes.append(Change("update", "trust", "trust file", {"version": (greeting.trust_version, trust)}))
+    if greeting.bundle_version < bundle:
+        changes.append(Change("update", "bundle", "runner and actions", {"version": (greeting.bundle_version, bundle)}))
+    return tuple(changes)
+
+
+async def _bring(workspace: Workspace, caller: Caller, link: Link, bundle: SignedBundle, report: Report) -> Reply:
+    """Trust version by version, as the rule of succession asks; then the bundle, if it is newer."""
+    from ..trust import chain, sshsig
+
+    async with caller.hold(link):
+        greeting = await caller.greet(link)
+        changes = _pending_changes(greeting, workspace.trust.version, bundle.version)
+        for number in range(greeting.trust_version + 1, workspace.trust.version + 1):
+            report({"t": "step", "server": link.name, "doing": f"trust version {number}"})
+            body, blobs = chain.read_version(workspace.folder.trust, number)
+            await caller.push(link, sshsig.TRUST, body, blobs, (), report)
+        if greeting.bundle_version < bundle.version:
+            report({"t": "step", "server": link.name, "doing": f"bundle version {bundle.version}"})
+            await caller.push(link, sshsig.BUNDLE, bundle.manifest, sshsig.dearmor(bundle.signature), bundle.files, report)
+        return Reply("", "done" if changes else "unchanged", changes)
+
+
+def _grant_new_actions(workspace: Workspace, report: Report) -> None:
+    """A grant names actions one by one, so a new registry grants nothing; the operator's own full grant is signed anew."""
+    from ..trust import chain
+
+    trust, name = workspace.trust, workspace.key_name
+    known = set(every_action())
+    grown = []
+    for key in trust.command:
+        full = key.name == name and len(key.grants) == 1 and not key.grants[0].where and "server.leave" in key.grants[0].actions
+        if full and not known <= set(key.grants[0].actions):
+            key = replace(key, grants=(replace(key.grants[0], actions=tuple(sorted(known | set(key.grants[0].actions)))),))
+        grown.append(key)
+    if tuple(grown) == trust.command:
+        return
+    following = chain.successor(trust, command=tuple(grown))
+    report({"t": "note", "text": f"signing trust version {following.version}: new actions for {name}"})
+    chain.write_version(workspace.folder.trust, following, [workspace.root_signer()])
+    workspace.refresh()
+
+
+async def remove(workspace: Workspace, name: str, *, plan: bool, approve: Approve, report: Report, forget: bool = False) -> CommandResult:
+    """Take ServerFlow off the server and the server out of the fleet. With `forget` the server is not contacted."""
+    (name,) = _only(workspace, name)
+    workspace.root_signer()
+    changes = [] if forget else [Change("delete", "login", "serverflow account, keys, runner and state")]
+    changes.append(Change("delete", "server", f"{name} in fleet.toml, pins and grants"))
+    planned = CommandResult(workspace.label, servers=(ServerResult(name, Reply("", "done", tuple(changes))),))
+    if plan:
+        return planned
+    if not approve(planned):
+        raise SfError("nothing was done", code="declined")
+    op_id, left = new_ulid(), []
+    if not forget and name in workspace.pins:
+        left = await _leave(workspace, workspace.link(name), op_id, report)
+    _drop(workspace, name)
+    notes = tuple(f"left on the server: {path}" for path in left)
+    return CommandResult(workspace.label, op_id, (ServerResult(name, Reply(op_id, "done", tuple(changes), notes=notes)),))
+
+
+async def _leave(workspace: Workspace, link: Link, op_id: str, report: Report) -> list[str]:
+    """Ask the server to take it all away, and see that the login is closed. Raises SfError."""
+    async with workspace.caller() as caller:
+        request = Request("server.leave", {"confirm": link.server_id}, timeout_s=60)
+        try:
+            reply = await caller.call(link, request, op_id, registry.load("server.leave").version, report)
+        except Unreachable as error:
+            error.hint = f"if it is gone for good: sf server remove {link.name} --forget"
+            raise
+        for _ in range(40):
+            await asyncio.sleep(0.5)
+            try:
+                await caller.greet(link)
+            except (TrustError, Unreachable):
+                return [str(path) for path in reply.data.get("left", [])]
+        raise SfError("the server accepted to leave the fleet, but its login still works", server=link.name, hint="run it again")
+
+
+def _drop(workspace: Workspace, name: str) -> None:
+    """Grants first: whatever is interrupted after that, nobody may act on the server any more."""
+    from ..trust import chain
+
+    pin = workspace.pins.get(name)
+    if pin and any(pin.server_id in grant.servers for key in workspace.trust.command for grant in key.grants):
+        following = chain.next_without_server(workspace.trust, pin.server_id)
+        chain.write_version(workspace.folder.trust, following, [workspace.root_signer()])
+    if pin:
+        workspace.write_pins({other: kept for other, kept in workspace.pins.items() if other != name})
+    with edit(workspace.folder) as editor:
+        editor.remove_entry("servers", name)
+    workspace.refresh()
+
+
+def _only(workspace: Workspace, name: str) -> list[str]:
+    """One server by its plain name."""
+    found = workspace.select(name)
+    if found != [name]:
+        raise UsageError(f"{name} is not the name of one server")
+    return found

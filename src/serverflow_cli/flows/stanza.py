@@ -1,0 +1,157 @@
+"""Short commands for what fleet.toml holds: edit the stanza, then apply that one part of the file.
+
+`sf redis create cache --on db1` and a `[redis.cache]` written by hand end in the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from serverflow_actions.kit.spec import Action
+
+from ..config.edit import Editor, edit
+from ..config.load import parse, read_text
+from ..errors import SfError, UsageError
+from ..model.ids import new_ulid
+from ..model.result import CommandResult, Reply, Report, Request
+from ..plan.desired import file_key
+from .apply import apply_resources
+from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from ..rpc.hello import Link
+
+Approve = Callable[[CommandResult], bool]
+
+#: Parameters for one run: a fleet file that kept them would do it again and again.
+_MOMENTARY = {"new-password"}
+
+
+async def run_stanza(
+    workspace: Workspace,
+    action: Action,
+    selector: str,
+    params: Mapping[str, Any],
+    *,
+    plan: bool,
+    approve: Approve,
+    timeout_s: int | None,
+    lock_wait_s: int,
+    report: Report,
+) -> CommandResult:
+    """Create or change a stanza and apply it, or remove what it stands for and then the stanza."""
+    if action.verb == "remove":
+        return await _remove(workspace, action, selector, params, plan, approve, timeout_s or action.timeout, lock_wait_s, report)
+    name = str(params["name"])
+
+    def change(editor: Editor) -> None:
+        editor.set_entry(action.table, name, _values(workspace, action, name, selector, params))
+
+    key = f"{action.area}.{name}"
+    return await _edited(workspace, change, lambda resource_key: resource_key == key, selector, plan, approve, timeout_s, lock_wait_s, report)
+
+
+async def run_packages(
+    workspace: Workspace, selector: str, names: list[str], *, plan: bool, approve: Approve, timeout_s: int | None, lock_wait_s: int, report: Report
+) -> CommandResult:
+    """`sf package install`: into the servers' package lists."""
+
+    def change(editor: Editor) -> None:
+        for server in workspace.select(selector):
+            for package in names:
+                editor.add_to_list("servers", server, "packages", package)
+
+    return await _edited(workspace, change, lambda key: key == "package.all", selector, plan, approve, timeout_s, lock_wait_s, report)
+
+
+async def _edited(
+    workspace: Workspace,
+    change: Callable[[Editor], None],
+    meant: Callable[[str], bool],
+    selector: str,
+    plan: bool,
+    approve: Approve,
+    timeout_s: int | None,
+    lock_wait_s: int,
+    report: Report,
+) -> CommandResult:
+    """Plan against the edited text first; the file is written once the plan was approved, before the servers change."""
+    from ..plan.desired import resources
+
+    editor = Editor(read_text(workspace.folder.fleet_toml))
+    change(editor)
+    names = set(workspace.select(selector))
+    wanted = [resource for resource in resources(parse(editor.text)) if meant(resource.key) and resource.server in names]
+
+    def write() -> None:
+        with edit(workspace.folder) as real:
+            change(real)
+        workspace.refresh()
+
+    return await apply_resources(
+        workspace, wanted, approve=approve, plan_only=plan, lock_wait_s=lock_wait_s, report=report, before_run=write, timeout_s=timeout_s
+    )
+
+
+def _values(workspace: Workspace, action: Action, name: str, selector: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    once = sorted(set(params) & _MOMENTARY)
+    if once:
+        raise UsageError(
+            f"--{once[0]} has no place in fleet.toml", hint=f"sf action run {action.name} --on {selector} name={name} {once[0]}=… runs it once"
+        )
+    values = {file_key(action.name, param): value for param, value in params.items() if param != "name"}
+    known = getattr(workspace.fleet, action.table).get(name)
+    if known is not None:
+        if set(workspace.select(known.on)) != set(workspace.select(selector)):
+            raise UsageError(f"{action.table}.{name} is on {known.on}; a name is used once in a fleet", hint="change `on` in fleet.toml, or give another name")
+        return values
+    return {"on": selector, **values}
+
+
+async def _remove(
+    workspace: Workspace,
+    action: Action,
+    selector: str,
+    params: Mapping[str, Any],
+    plan: bool,
+    approve: Approve,
+    timeout_s: int,
+    lock_wait_s: int,
+    report: Report,
+) -> CommandResult:
+    """The servers first: a stanza that went before its resource would leave it unmanaged."""
+    from ..rpc.fanout import on_all
+
+    name = str(params["name"])
+    key = f"{action.area}.{name}"
+    links = workspace.links(workspace.select(selector))
+    request = Request(action.name, dict(params), timeout_s=timeout_s, lock_wait_s=lock_wait_s)
+    op_id = new_ulid()
+    async with workspace.caller() as caller:
+        bases: dict[str, str] = {}
+
+        async def look(link: Link) -> Reply:
+            base = {"resource": key, "from": "", "to": ""}
+            reply = await caller.call(link, replace(request, mode="plan", read_only=True, base=base), new_ulid(), action.version, report)
+            bases[link.name] = str((reply.receipt.get("base") or {}).get("hash", ""))
+            return reply
+
+        planned = CommandResult(workspace.label, servers=await on_all(links, look, report))
+        if plan or planned.error:
+            return planned
+        if not approve(planned):
+            raise SfError("nothing was done", code="declined")
+        approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply}
+
+        async def work(link: Link) -> Reply:
+            base = {"resource": key, "from": bases[link.name], "to": ""}
+            return await caller.call(link, replace(request, plan_sha256=approved[link.name], base=base), op_id, action.version, report)
+
+        done = CommandResult(workspace.label, op_id, await on_all(links, work, report))
+    stanza = getattr(workspace.fleet, action.table).get(name)
+    if stanza is not None and not done.error and set(workspace.select(stanza.on)) <= {link.name for link in links}:
+        with edit(workspace.folder) as editor:
+            editor.remove_entry(action.table, name)
+    return done
