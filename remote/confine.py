@@ -80,6 +80,8 @@ def enter(privileged: bool, journal: bool, memory: int, seconds: int) -> None:
         _hide(kernel)
         _minimal_devices(kernel)
         _read_only(kernel)
+        # Scratch of its own, gone with it: apt checks signatures through temporary files.
+        kernel.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"mode=1777,size=16m")
         _limits(memory, seconds)
         _drop_root(kernel, privileged, journal)
         kernel.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -104,7 +106,7 @@ def effective() -> dict[str, Any]:
         "seccomp": status.get("Seccomp") == "2",
         "cap_eff": status["CapEff"],
         "cap_bnd": status["CapBnd"],
-        "read_only": not _writable(("/etc", "/usr", "/var", "/tmp")),
+        "read_only": not _writable(("/etc", "/usr", "/var")),
     }
 
 
@@ -147,7 +149,7 @@ def _read_only(kernel: _Kernel) -> None:
             path = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
             if not flags & MS_RDONLY:
                 kernel.mount(b"none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, None)
-    if _writable(("/etc", "/usr", "/var", "/tmp")):
+    if _writable(("/etc", "/usr", "/var")):
         raise CannotConfine("file systems cannot be made read-only")
 
 
@@ -156,7 +158,7 @@ def _limits(memory: int, seconds: int) -> None:
     for limit, value in (
         (resource.RLIMIT_AS, memory + (256 << 20)),
         (resource.RLIMIT_CPU, seconds + 1),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, 16 << 20),
         (resource.RLIMIT_NPROC, 512),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 256),

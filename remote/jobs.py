@@ -65,9 +65,13 @@ def _result(body: Callable[[], engine.Outcome]) -> dict[str, Any]:
     """The one place where what an action raises becomes an outcome."""
     outcome: engine.Outcome | None = None
     code, message = "", ""
+    data: dict[str, Any] = {}
     try:
         outcome = body()
         json.dumps(outcome.data)
+    except engine.PlanChanged as error:
+        code, message = error.code, str(error)
+        data = {"forecast": [change.as_json() for change in error.forecast]}
     except engine.Refused as error:
         code, message = error.code, str(error)
     except HostError as error:
@@ -82,7 +86,7 @@ def _result(body: Callable[[], engine.Outcome]) -> dict[str, Any]:
             "code": code,
             "message": message[:2000],
             "changes": [],
-            "data": {},
+            "data": data,
             "secrets": {},
             "plan_sha256": "",
         }

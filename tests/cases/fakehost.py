@@ -341,6 +341,8 @@ class FakeHost(FakeProbe):
         if verb in ("start", "restart") and name in self._server.failing:
             self._server.units[name] = replace(found, active="failed", sub="failed", result="exit-code", since=0.0)
             raise HostError(f"Job for {name} failed.")
+        if verb == "start" and found.result == "start-limit-hit":
+            raise HostError(f"{name}: Start request repeated too quickly.")
         active = {"active": "active", "sub": "running", "result": "success", "since": self._server.now}
         stopped = {"active": "inactive", "sub": "dead", "since": 0.0}
         changed: dict[str, dict[str, Any]] = {
@@ -350,7 +352,7 @@ class FakeHost(FakeProbe):
             "stop": stopped,
             "enable": {"enabled": "enabled"},
             "disable": {"enabled": "disabled"},
-            "reset-failed": stopped if found.active == "failed" else {},
+            "reset-failed": {**stopped, "result": "success"} if found.active == "failed" else {},
         }
         self._server.units[name] = replace(found, **changed[verb])
         return None

@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from pytest_docker.plugin import Services
 
+from .operator import Operator, new_operator
 from .target import COMPOSE_FILE, Fleet, Target, call, remove_leftovers
 
 
@@ -97,3 +99,17 @@ def fresh_target(fleet: Fleet) -> Iterator[Callable[..., Target]]:
     yield start
     for each in started:
         fleet.remove(each)
+
+
+@pytest.fixture(scope="session")
+def operator(target: Target, tmp_path_factory: pytest.TempPathFactory) -> Operator:
+    """A fleet with web1 (role app) enrolled. The whole run uses it: remove what you add."""
+    found = new_operator(tmp_path_factory.mktemp("operator"))
+    found.add("web1", target, "--role", "app")
+    return found
+
+
+@pytest.fixture
+def fresh_operator(tmp_path: Path) -> Operator:
+    """A new fleet without servers."""
+    return new_operator(tmp_path)

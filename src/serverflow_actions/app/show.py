@@ -9,7 +9,7 @@ from ..kit.apps import existing_app
 from ._shared import NAME
 
 
-@action("app.show", "Show an app", kind="read", params=[NAME])
+@action("app.show", "Show an app", kind="read", reads=("/srv", "/home"), params=[NAME])
 def show(params: Params, probe: Probe) -> dict[str, Any]:
     record = existing_app(probe, params.name)
     return {

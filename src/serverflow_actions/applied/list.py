@@ -14,5 +14,5 @@ from ..kit.core import by_the_runner
     locks=(),
     timeout=20,
 )
-def list(params: Params, probe: Probe) -> None:
+def list(_: Params, __: Probe) -> None:
     by_the_runner()

@@ -53,10 +53,11 @@ class Refused(Exception):
 
 
 class PlanChanged(Refused):
-    """The server's own forecast is not the one that was approved."""
+    """The server's own forecast is not the one that was approved; `forecast` is what it would do now."""
 
-    def __init__(self) -> None:
+    def __init__(self, forecast: list[Change]) -> None:
         super().__init__("the server is no longer as it was when the plan was approved", "plan-changed")
+        self.forecast = forecast
 
 
 def read(action: Action, params: Params, probe: Probe) -> Outcome:
@@ -81,10 +82,10 @@ def run(action: Action, params: Params, probe: Probe, host: Host, emit: Emit, ap
 
     Raises PlanChanged before anything was written, Refused and HostError in the middle.
     """
-    plan_sha256 = forecast(action, params, probe).plan_sha256
-    if approved and approved != plan_sha256:
-        raise PlanChanged
-    outcome = Outcome(plan_sha256=plan_sha256)
+    planned = forecast(action, params, probe)
+    if approved and approved != planned.plan_sha256:
+        raise PlanChanged(planned.changes)
+    outcome = Outcome(plan_sha256=planned.plan_sha256)
 
     def act(step: Step) -> None:
         change = step.check(host)

@@ -20,7 +20,7 @@ def _matcher(pattern: str, what: str, longest: int = 255) -> Callable[[Any], str
     compiled = re.compile(rf"(?:{pattern})\Z", re.ASCII)
 
     def check(raw: Any) -> str:
-        if not isinstance(raw, str) or len(raw) > longest or not compiled.match(raw):
+        if not isinstance(raw, str) or len(raw) > longest or not compiled.match(raw) or not raw.isprintable():
             raise ValueError(f"{_shown(raw)} is not {what}")
         return raw
 
@@ -33,7 +33,7 @@ def _shown(raw: Any) -> str:
 
 
 def _whole(raw: Any, pattern: str, what: str) -> Match[str]:
-    match = re.match(rf"(?:{pattern})\Z", raw, re.ASCII) if isinstance(raw, str) else None
+    match = re.match(rf"(?:{pattern})\Z", raw, re.ASCII) if isinstance(raw, str) and raw.isprintable() else None
     if not match:
         raise ValueError(f"{_shown(raw)} is not {what}")
     return match
@@ -114,7 +114,7 @@ def path(raw: Any) -> str:
 
 def relpath(raw: Any) -> str:
     """A path, absolute or relative, without empty, `.` or `..` parts, control characters or a leading dash."""
-    if not isinstance(raw, str) or raw.startswith(("-", "/")):
+    if not isinstance(raw, str) or not raw or raw.startswith(("-", "/")):
         return path(raw)
     return path("/" + raw)[1:]
 

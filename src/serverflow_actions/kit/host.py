@@ -16,7 +16,7 @@ import secrets
 import stat as stat_module
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from . import nofollow
@@ -134,7 +134,7 @@ class LocalProbe:
     def run(self, argv: Sequence[str], timeout: int = 20) -> Result:
         return run_program(argv, timeout=timeout)
 
-    def stream(self, argv: Sequence[str]) -> Iterator[bytes]:
+    def stream(self, argv: Sequence[str]) -> Generator[bytes, None, None]:
         return stream_program(argv)
 
     def generate(self, name: str, entropy: int = 24) -> str:
@@ -229,7 +229,7 @@ def _parent(path: str, done: str) -> Iterator[tuple[int, str]]:
         folder, name = nofollow.open_parent(path)
         try:
             yield folder, name
-            os.fsync(folder)
+            nofollow.sync(folder)
         finally:
             os.close(folder)
     except FileNotFoundError as error:
@@ -289,7 +289,7 @@ def run_program(argv: Sequence[str], input: bytes = b"", timeout: int = 20) -> R
     return Result(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
 
 
-def stream_program(argv: Sequence[str]) -> Iterator[bytes]:
+def stream_program(argv: Sequence[str]) -> Generator[bytes, None, None]:
     """A program's output as it comes. It is killed when the iterator is closed. Raises HostError when it fails."""
     try:
         program = subprocess.Popen(

@@ -16,13 +16,17 @@ from .probe import HostError
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+#: Only a handle to walk on: that takes the right to pass through a folder, not the right to list it.
+_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
 def open_parent(path: str) -> tuple[int, str]:
     """A descriptor of the folder that holds the path, and the last part's name. HostError, FileNotFoundError."""
     *folders, name = [part for part in path.split("/") if part]
-    here = os.open("/", _FOLDER)
+    here = os.open("/", _STEP)
     for part in folders:
         try:
-            following = os.open(part, _FOLDER, dir_fd=here)
+            following = os.open(part, _STEP, dir_fd=here)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -32,6 +36,15 @@ def open_parent(path: str) -> tuple[int, str]:
             os.close(here)
         here = following
     return here, name
+
+
+def sync(folder: int) -> None:
+    """fsync(2) for a folder that was opened by open_parent."""
+    readable = os.open(".", _FOLDER, dir_fd=folder)
+    try:
+        os.fsync(readable)
+    finally:
+        os.close(readable)
 
 
 def own(descriptor: int, mode: int, owner: str, group: str) -> None:

@@ -15,5 +15,5 @@ from ..kit.core import by_the_runner
     timeout=60,
     params=(param("op", "ulid", "Operation id", positional=True),),
 )
-def cancel(params: Params, probe: Probe) -> None:
+def cancel(_: Params, __: Probe) -> None:
     by_the_runner()

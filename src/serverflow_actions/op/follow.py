@@ -15,5 +15,5 @@ from ..kit.core import by_the_runner
     timeout=3600,
     params=(param("op", "ulid", "Operation id", positional=True),),
 )
-def follow(params: Params, probe: Probe) -> None:
+def follow(_: Params, __: Probe) -> None:
     by_the_runner()

@@ -15,5 +15,5 @@ from ..kit.core import by_the_runner
     timeout=20,
     params=(param("limit", "integer", "How many", default=50, minimum=1, maximum=500),),
 )
-def list(params: Params, probe: Probe) -> None:
+def list(_: Params, __: Probe) -> None:
     by_the_runner()

@@ -15,5 +15,5 @@ from ..kit.core import by_the_runner
     timeout=20,
     params=(param("op", "ulid", "Operation id", positional=True),),
 )
-def status(params: Params, probe: Probe) -> None:
+def status(_: Params, __: Probe) -> None:
     by_the_runner()

@@ -15,5 +15,5 @@ from ..kit.core import by_the_runner
     timeout=60,
     params=(param("op", "ulid", "Operation id", positional=True),),
 )
-def confirm(params: Params, probe: Probe) -> None:
+def confirm(_: Params, __: Probe) -> None:
     by_the_runner()

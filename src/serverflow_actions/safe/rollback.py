@@ -15,5 +15,5 @@ from ..kit.core import by_the_runner
     timeout=120,
     params=(param("op", "ulid", "Operation id", positional=True),),
 )
-def rollback(params: Params, probe: Probe) -> None:
+def rollback(_: Params, __: Probe) -> None:
     by_the_runner()

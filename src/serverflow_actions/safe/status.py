@@ -14,5 +14,5 @@ from ..kit.core import by_the_runner
     locks=(),
     timeout=20,
 )
-def status(params: Params, probe: Probe) -> None:
+def status(_: Params, __: Probe) -> None:
     by_the_runner()

@@ -55,7 +55,7 @@ def run(
     timeout_s = seconds("--timeout", timeout) if timeout else None
     lock_wait_s = seconds("--lock-wait", lock_wait or _DEFAULT_LOCK_WAIT)
     mutates = action.kind != "read"
-    approve = _without_asking
+    approve: Callable[[CommandResult], bool] = _without_asking
     if mutates and not plan:
         name = target_name(action, params, on) if action.destructive else ""
         approve = session.approver(yes=bool(yes), name=name, confirm=confirm)

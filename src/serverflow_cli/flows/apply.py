@@ -45,7 +45,7 @@ async def plan(workspace: Workspace, *, selector: str, only: str | None, report:
         planned, failures = await plan_all(workspace, caller, wanted, report)
         notes = [f"not applied by this version of sf: {place}" for place in ([] if only else not_planned(workspace.fleet))]
         notes += await _unmanaged(workspace, caller, selector, only, report)
-    return CommandResult(workspace.label, servers=_summary(planned, failures), notes=(*_notes(wanted), *notes))
+    return CommandResult(workspace.label, servers=_summary(planned, failures), notes=tuple(notes))
 
 
 async def apply(workspace: Workspace, *, selector: str, only: str | None, approve: Approve, lock_wait_s: int, report: Report) -> CommandResult:
@@ -75,7 +75,7 @@ async def apply_resources(
 
     async with workspace.caller() as caller:
         planned, failures = await plan_all(workspace, caller, wanted, report)
-        preview = CommandResult(workspace.label, servers=_summary(planned, failures), notes=_notes(wanted))
+        preview = CommandResult(workspace.label, servers=_summary(planned, failures))
         if plan_only or failures:
             return preview
         if any(item.reply.changes for items in planned.values() for item in items) and not approve(preview):
@@ -89,7 +89,7 @@ async def apply_resources(
         busy = [name for name, items in due.items() if items]
         done = {result.name: result for result in await on_all(workspace.links(busy), work, report)}
         servers = tuple(done.get(server.name, server) for server in preview.servers)
-        return CommandResult(workspace.label, servers=servers, notes=_notes(wanted))
+        return CommandResult(workspace.label, servers=servers)
 
 
 async def plan_all(
@@ -185,6 +185,3 @@ def _summary(planned: Mapping[str, Sequence[Planned]], failures: Sequence[Server
         for name, items in planned.items()
     )
 
-
-def _notes(wanted: Sequence[Resource]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(f"{resource.server}: {note}" for resource in wanted for note in resource.notes))
