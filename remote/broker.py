@@ -1,4 +1,5 @@
-"""The executor's half of the broker: what a sandboxed engine may ask for, checked against what the signed action declared.
+"""The executor's half of the broker: what a sandboxed engine may ask for, checked against what the signed action
+declared.
 
 Each verb takes named values, never a command line. Whatever is not declared is refused and reported.
 """
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Callable
 
+import machine
 from sandbox import expand
 from serverflow_actions.kit import grammar
 from serverflow_actions.kit.host import ENVIRONMENT, HostError, show_units
@@ -58,7 +60,7 @@ class Broker:
 
     def serve(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request. Raises HostError with the reason."""
-        verbs = {
+        verbs: dict[str, Callable[..., dict[str, Any]]] = {
             "unit-show": self._unit_show,
             "unit": self._unit_do,
             "package": self._package,
@@ -101,10 +103,10 @@ class Broker:
                 raise HostError(f"{name} is not among the packages that this action declares")
         commands: dict[str, list[list[str]]] = {
             "refresh": [[*_APT, "update"]],
-            "install": [[*_APT, "install", "--no-install-recommends", "--", *names]],
+            "install": [[*_APT, "install", "--no-remove", "--no-install-recommends", "--", *names]],
             "remove": [[*_APT, "remove", "--", *names]],
             "purge": [[*_APT, "purge", "--", *names]],
-            "upgrade": [[*_APT, "upgrade", "--with-new-pkgs"]],
+            "upgrade": [[*_APT, "upgrade", "--with-new-pkgs", "--no-remove"]],
         }
         if action not in commands or (action == "upgrade" and "*" not in self._packages):
             raise HostError(f"packages cannot be asked to {action}")
@@ -161,9 +163,9 @@ class Broker:
             # After the receipt is on disk: see executor.py.
             self.reboot = True
         elif action == "hostname":
-            _run(["hostname", "--", grammar.hostname(value)], 10)
+            machine.set_hostname(grammar.hostname(value))
         elif action == "timezone":
-            _run(["timedatectl", "set-timezone", "--", grammar.timezone(value)], 30)
+            machine.set_timezone(grammar.timezone(value))
         return {}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pwd
 import shutil
 import subprocess
 import time
@@ -58,8 +57,8 @@ def perform(
         timeout, memory = sessions.limits(command, entry)
         job.update(
             about=about, manifest=entry, timeout=timeout, memory=memory, plan_sha256=command.plan_sha256, blobs=blobs,
-            user=_user(entry, command.params), secrets=_keep_secrets(command.op_id, values),
-            base={"resource": command.base.resource, "from": command.base.before, "to": command.base.after} if command.base else None,
+            user=sessions.app_user(entry, command.params), secrets=_keep_secrets(command.op_id, values),
+            base=_base(command),
         )  # fmt: skip
         blobs = ""
         _start(command.op_id, job, descriptor)
@@ -98,6 +97,11 @@ def _check_base(command: Command) -> None:
         )
 
 
+def _base(command: Command) -> dict[str, str] | None:
+    base = command.base
+    return {"resource": base.resource, "from": base.before, "to": base.after} if base else None
+
+
 def _receive_blobs(session: Session, command: Command) -> str:
     """The folder with the blobs, each named by its hash; "" without any. Disk budget first, then the go-ahead."""
     if not command.blobs:
@@ -110,7 +114,7 @@ def _receive_blobs(session: Session, command: Command) -> str:
         session.channel.send(b"G", b"{}")
         for blob in command.blobs:
             _receive_one(session, f"{folder}/{blob.sha256}", blob.sha256, blob.size)
-        os.chmod(folder, 0o755)  # the sandbox shows this folder, and it alone, to the app's user
+        os.chmod(folder, 0o755)  # noqa: S103  the sandbox shows this folder, and it alone, to the app's user
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -131,24 +135,6 @@ def _receive_one(session: Session, path: str, sha256: str, size: int) -> None:
         raise Denied("disk-full", f"a blob cannot be stored: {error.strerror}") from None
     if digest.hexdigest() != sha256:
         raise Denied("bad-frame", "a blob is not what the command committed to")
-
-
-def _user(entry: dict[str, Any], params: Any) -> str:
-    """Whom the engine runs as: root, or the user of the app that the parameters name."""
-    if entry["run_as"] != "app":
-        return ""
-    name = params.get("app") or params.get("name")
-    record = store.read_file(f"{layout.APPS}/{name}.json")
-    if record is None:
-        raise Denied("bad-params", f"there is no app {name} on this server")
-    user = str(json.loads(record)["user"])
-    try:
-        found = pwd.getpwnam(user)
-    except KeyError:
-        raise Denied("action-failed", f"the app's user {user} does not exist") from None
-    if found.pw_uid == 0:
-        raise Denied("action-failed", "an app does not run as root")
-    return user
 
 
 def _keep_secrets(op_id: str, values: dict[str, str]) -> str:
@@ -173,7 +159,9 @@ def _core(session: Session, command: Command, about: dict[str, Any], params: dic
 
 
 def _start(op_id: str, job: dict[str, Any], lock: int) -> None:
-    """The executor as a unit of its own. Its standard input is the lock: held as long as it lives, whatever becomes of us."""
+    """The executor as a unit of its own. Its standard input is the lock: held as long as it lives, whatever becomes of
+    us.
+    """
     store.write_file(f"{store.op_folder(op_id)}/job", json.dumps(job).encode())
     properties = [
         "--property=KillMode=control-group",

@@ -65,11 +65,11 @@ class _Kernel:
         return call
 
 
-def enter(privileged: bool, journal: bool, memory: int, seconds: int) -> None:
+def enter(user: str, privileged: bool, journal: bool, memory: int, seconds: int) -> None:
     """Confine this process for good, in two forks' time: call it in a child, and then fork once more.
 
     After it, the next child is process 1 of its namespace: when it ends, everything that it started is killed.
-    `privileged` keeps CAP_DAC_READ_SEARCH.
+    `user` is who it becomes; `privileged` keeps CAP_DAC_READ_SEARCH.
 
     Raises CannotConfine when a protection cannot be had: the floor of the read profile is all of them.
     """
@@ -83,7 +83,7 @@ def enter(privileged: bool, journal: bool, memory: int, seconds: int) -> None:
         # Scratch of its own, gone with it: apt checks signatures through temporary files.
         kernel.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"mode=1777,size=16m")
         _limits(memory, seconds)
-        _drop_root(kernel, privileged, journal)
+        _drop_root(kernel, user, privileged, journal)
         kernel.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _filter_syscalls(kernel)
         die_with_parent()  # the kernel forgets it when the user changes
@@ -166,8 +166,8 @@ def _limits(memory: int, seconds: int) -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def _drop_root(kernel: _Kernel, privileged: bool, journal: bool) -> None:
-    user = pwd.getpwnam(layout.READ_USER)
+def _drop_root(kernel: _Kernel, name: str, privileged: bool, journal: bool) -> None:
+    user = pwd.getpwnam(name)
     groups = [grp.getgrnam("systemd-journal").gr_gid] if journal else []
     kept = 1 << CAP_DAC_READ_SEARCH if privileged else 0
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
@@ -192,19 +192,29 @@ def _drop_root(kernel: _Kernel, privileged: bool, journal: bool) -> None:
 #: Denied with EPERM: ways to more privilege, other processes, the kernel, and new namespaces.
 _DENIED = {
     "x86_64": {
-        "ptrace": 101, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "setns": 308, "unshare": 272, "bpf": 321,
-        "perf_event_open": 298, "add_key": 248, "request_key": 249, "keyctl": 250, "kexec_load": 246, "kexec_file_load": 320,
-        "init_module": 175, "finit_module": 313, "delete_module": 176, "process_vm_readv": 310, "process_vm_writev": 311,
-        "userfaultfd": 323, "io_uring_setup": 425, "open_by_handle_at": 304, "reboot": 169, "swapon": 167, "settimeofday": 164,
-        "clock_settime": 227, "acct": 163, "quotactl": 179, "iopl": 172, "ioperm": 173, "personality": 135, "open_tree": 428,
+        "ptrace": 101, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "setns": 308, "unshare": 272,
+        "bpf": 321,
+        "perf_event_open": 298, "add_key": 248, "request_key": 249, "keyctl": 250, "kexec_load": 246,
+        "kexec_file_load": 320,
+        "init_module": 175, "finit_module": 313, "delete_module": 176, "process_vm_readv": 310,
+        "process_vm_writev": 311,
+        "userfaultfd": 323, "io_uring_setup": 425, "open_by_handle_at": 304, "reboot": 169, "swapon": 167,
+        "settimeofday": 164,
+        "clock_settime": 227, "acct": 163, "quotactl": 179, "iopl": 172, "ioperm": 173, "personality": 135,
+        "open_tree": 428,
         "move_mount": 429, "fsopen": 430, "mount_setattr": 442, "pidfd_getfd": 438,
     },
     "aarch64": {
-        "ptrace": 117, "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "setns": 268, "unshare": 97, "bpf": 280,
-        "perf_event_open": 241, "add_key": 217, "request_key": 218, "keyctl": 219, "kexec_load": 104, "kexec_file_load": 294,
-        "init_module": 105, "finit_module": 273, "delete_module": 106, "process_vm_readv": 270, "process_vm_writev": 271,
-        "userfaultfd": 282, "io_uring_setup": 425, "open_by_handle_at": 265, "reboot": 142, "swapon": 224, "settimeofday": 170,
-        "clock_settime": 112, "acct": 89, "quotactl": 60, "personality": 92, "open_tree": 428, "move_mount": 429, "fsopen": 430,
+        "ptrace": 117, "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "setns": 268, "unshare": 97,
+        "bpf": 280,
+        "perf_event_open": 241, "add_key": 217, "request_key": 218, "keyctl": 219, "kexec_load": 104,
+        "kexec_file_load": 294,
+        "init_module": 105, "finit_module": 273, "delete_module": 106, "process_vm_readv": 270,
+        "process_vm_writev": 271,
+        "userfaultfd": 282, "io_uring_setup": 425, "open_by_handle_at": 265, "reboot": 142, "swapon": 224,
+        "settimeofday": 170,
+        "clock_settime": 112, "acct": 89, "quotactl": 60, "personality": 92, "open_tree": 428, "move_mount": 429,
+        "fsopen": 430,
         "mount_setattr": 442, "pidfd_getfd": 438,
     },
 }  # fmt: skip

@@ -25,7 +25,12 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
 SUDOERS = "/etc/sudoers.d/serverflow"
 BOOT_UNIT = "/etc/systemd/system/serverflow-rollback.service"
 KEYS = "/etc/ssh/serverflow_authorized_keys"
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
 
 STUB = f"""#!/usr/bin/python3 -IS
 # The fixed entry point of serverflow; sudo allows this path, without arguments.
@@ -100,10 +105,9 @@ def run(*argv: str) -> str:
 def write(path: str, text: str | bytes, mode: int) -> None:
     """Atomic, and only when it differs: a second run leaves times alone."""
     data = text.encode() if isinstance(text, str) else text
-    with contextlib.suppress(FileNotFoundError):
-        with open(path, "rb") as file:
-            if file.read() == data and os.stat(path).st_mode & 0o777 == mode:
-                return
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        if file.read() == data and os.stat(path).st_mode & 0o777 == mode:
+            return
     temporary = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{secrets.token_hex(4)}"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
         os.fchmod(file.fileno(), mode)
@@ -147,7 +151,12 @@ def inspect(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
 
 
 #: What the login needs, and where it shows that it is there. Package names equal tool names.
-_TOOLS = {"sudo": "/usr/bin/sudo", "dbus": "/usr/bin/dbus-daemon", "openssh-server": "/usr/sbin/sshd", "openssh-client": "/usr/bin/ssh-keygen"}
+_TOOLS = {
+    "sudo": "/usr/bin/sudo",
+    "dbus": "/usr/bin/dbus-daemon",
+    "openssh-server": "/usr/sbin/sshd",
+    "openssh-client": "/usr/bin/ssh-keygen",
+}
 
 
 def install_tools(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
@@ -167,14 +176,18 @@ def place(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     if request["version"] > _bundle_version():
         _bundle(request, source)
     write(f"{LIBEXEC}/runner", STUB, 0o755)
-    return {"server_id": read(f"{CONFIG}/server_id").strip(), "identity": " ".join(read(f"{STATE}/identity.pub").split()[:2])}
+    return {
+        "server_id": read(f"{CONFIG}/server_id").strip(),
+        "identity": " ".join(read(f"{STATE}/identity.pub").split()[:2]),
+    }
 
 
 def _folders() -> None:
     for path, mode in (
         ("/usr/local/libexec", 0o755), (LIBEXEC, 0o755), (f"{LIBEXEC}/versions", 0o755),
         (CONFIG, 0o755), (f"{CONFIG}/trust", 0o755), (f"{CONFIG}/apps", 0o755),
-        (STATE, 0o700), (f"{STATE}/ops", 0o700), (f"{STATE}/safe", 0o700), (f"{STATE}/blobs", 0o711), (f"{STATE}/applied", 0o700),
+        (STATE, 0o700), (f"{STATE}/ops", 0o700), (f"{STATE}/safe", 0o700), (f"{STATE}/blobs", 0o711),
+        (f"{STATE}/applied", 0o700),
         (f"{STATE}/locks", 0o700), (f"{STATE}/home", 0o755),
     ):  # fmt: skip
         os.makedirs(path, exist_ok=True)
@@ -184,11 +197,28 @@ def _folders() -> None:
 
 def _users() -> None:
     """The password field is `*`: no password fits, and unlike `!` it does not make sshd with PAM refuse the account."""
-    for name, shell, home in (("serverflow", "/bin/sh", "/nonexistent"), ("serverflow-read", "/usr/sbin/nologin", "/nonexistent")):
+    for name, shell, home in (
+        ("serverflow", "/bin/sh", "/nonexistent"),
+        ("serverflow-read", "/usr/sbin/nologin", "/nonexistent"),
+    ):
         try:
             found = pwd.getpwnam(name)
         except KeyError:
-            run("useradd", "--system", "--no-create-home", "--home-dir", home, "--shell", shell, "--password", "*", "--user-group", "--comment", "ServerFlow", name)
+            run(
+                "useradd",
+                "--system",
+                "--no-create-home",
+                "--home-dir",
+                home,
+                "--shell",
+                shell,
+                "--password",
+                "*",
+                "--user-group",
+                "--comment",
+                "ServerFlow",
+                name,
+            )
         else:
             if found.pw_uid == 0 or found.pw_uid >= 1000:
                 raise Failed(f"a user {name} exists that is not ours (uid {found.pw_uid})")
@@ -206,7 +236,7 @@ def _identity() -> None:
 
 
 def _bundle(request: dict[str, Any], source: BinaryIO) -> None:
-    """The signature is checked by the client that made it; from here on only signed bundles come in, over the runner."""
+    """Over the administrator's own access; from here on only signed bundles come in, over the runner."""
     manifest = base64.b64decode(request["manifest"])
     version = request["version"]
     staging = f"{LIBEXEC}/versions/.{version}.enroll"
@@ -229,7 +259,7 @@ def _bundle(request: dict[str, Any], source: BinaryIO) -> None:
 
 
 def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
-    """The part that could lock out: trust, login keys, sudo and sshd, as a change that undoes itself unless confirmed."""
+    """What could lock out: trust, login keys, sudo and sshd, as a change that undoes itself unless confirmed."""
     sys.path.insert(0, os.path.realpath(f"{LIBEXEC}/current"))
     import messages
     import safe
@@ -281,7 +311,12 @@ def _open_login(keys: bytes) -> None:
         write("/etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\n" + read("/etc/ssh/sshd_config"), 0o644)
     run("sshd", "-t")
     effective = run("sshd", "-T", "-C", "user=serverflow,host=localhost,addr=127.0.0.1").lower()
-    for wanted in (f"authorizedkeysfile {KEYS}", f"forcecommand sudo -n {LIBEXEC}/runner", "permittty no", "allowtcpforwarding no"):
+    for wanted in (
+        f"authorizedkeysfile {KEYS}",
+        f"forcecommand sudo -n {LIBEXEC}/runner",
+        "permittty no",
+        "allowtcpforwarding no",
+    ):
         if wanted.lower() not in effective:
             raise Failed(f"sshd would not use our settings: {wanted!r} is overridden in its configuration")
     if re.search(r"^denyusers .*\bserverflow\b", effective, re.M):

@@ -40,12 +40,12 @@ class Progress:
     """The file that the runner tails, and `op follow` reads later."""
 
     def __init__(self, folder: str) -> None:
-        self._file = open(f"{folder}/progress", "ab", buffering=0)
+        self._file = os.open(f"{folder}/progress", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def __call__(self, event: dict[str, Any]) -> None:
         # A full disk must not stop the run for the sake of a progress line.
         with contextlib.suppress(OSError):
-            self._file.write(json.dumps(event)[:4000].encode() + b"\n")
+            os.write(self._file, json.dumps(event)[:4000].encode() + b"\n")
 
 
 class Output:
@@ -111,15 +111,15 @@ class Run:
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_ENVIRONMENT
         ) as process:
             try:
-                end = self._converse(process, unit, manifest, missing=set(wanted) - set(folders))
+                end = self._converse(process, manifest, missing=set(wanted) - set(folders))
             finally:
                 _stop(unit, process)
-        return end if end.get("t") else self._without_end(process)
+        return end if end.get("t") else self._without_end()
 
     def _converse(
-        self, process: subprocess.Popen[bytes], unit: str, manifest: dict[str, Any], missing: set
-    ) -> dict[str, Any]:  # type: ignore[type-arg]  # Python 3.9
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101  (Popen gives all three for PIPE)
+        self, process: subprocess.Popen[bytes], manifest: dict[str, Any], missing: set[str]
+    ) -> dict[str, Any]:
+        assert process.stdin and process.stdout and process.stderr  # Popen gives all three for PIPE
         frames, errors = process.stdout.fileno(), process.stderr.fileno()
         waiting, buffer = [frames, errors], b""
         while waiting:
@@ -148,8 +148,8 @@ class Run:
         return {}
 
     def _frame(
-        self, message: dict[str, Any], process: subprocess.Popen[bytes], manifest: dict[str, Any], missing: set
-    ) -> dict[str, Any]:  # type: ignore[type-arg]
+        self, message: dict[str, Any], process: subprocess.Popen[bytes], manifest: dict[str, Any], missing: set[str]
+    ) -> dict[str, Any]:
         """Returns the end message, or {} to go on."""
         kind = message.get("t")
         if kind == "ready":
@@ -170,7 +170,7 @@ class Run:
             return message
         return {}
 
-    def _ask(self, message: dict[str, Any], missing: set) -> dict[str, Any]:  # type: ignore[type-arg]
+    def _ask(self, message: dict[str, Any], missing: set[str]) -> dict[str, Any]:
         try:
             result = self.broker.serve(str(message["verb"]), dict(message["arguments"]))
         except HostError as error:
@@ -180,25 +180,30 @@ class Run:
         return {"result": result}
 
     def _answer(self, process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(message).encode() + b"\n")  # type: ignore[union-attr]
-            process.stdin.flush()  # type: ignore[union-attr]
+        if process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(message).encode() + b"\n")
+                process.stdin.flush()
 
     def _cancelled(self) -> bool:
         return os.path.exists(f"{self.folder}/cancel")
 
     def _watch_memory(self) -> None:
         """systemd reports a plain signal for the kernel's out-of-memory kill on cgroup v1; the counters tell."""
-        for name, key in (("memory.events", "oom_kill "), ("memory.oom_control", "oom_kill ")):
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                with open(f"{self._cgroup}/{name}", encoding="ascii") as file:
-                    counts = [line for line in file if line.startswith(key)]
-                self._memory_hit = self._memory_hit or int(counts[0].split()[1]) > 0
-        with contextlib.suppress(OSError, ValueError):
-            with open(f"{self._cgroup}/memory.failcnt", encoding="ascii") as file:
-                self._memory_hit = self._memory_hit or int(file.read()) > 0
+        for name in ("memory.events", "memory.oom_control"):
+            counts = [line for line in self._counter(name) if line.startswith("oom_kill ")]
+            self._memory_hit = self._memory_hit or any(int(line.split()[1]) > 0 for line in counts)
+        self._memory_hit = self._memory_hit or any(int(line) > 0 for line in self._counter("memory.failcnt"))
 
-    def _without_end(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    def _counter(self, name: str) -> list[str]:
+        """The lines of a file of the control group; none when it is gone or of the other version."""
+        try:
+            with open(f"{self._cgroup}/{name}", encoding="ascii") as file:
+                return file.read().splitlines()
+        except OSError:
+            return []
+
+    def _without_end(self) -> dict[str, Any]:
         """The worker went without a word: find out why."""
         tail = self.output.tail()
         found = _ENDED.search(tail)

@@ -204,7 +204,9 @@ def _base(value: Any) -> Base | None:
     if value is None:
         return None
     resource, before, after = strict.fields(value, "resource from to", "base")
-    return Base(_resource(resource, "resource"), strict.hex64_or_empty(before, "from"), strict.hex64_or_empty(after, "to"))
+    return Base(
+        _resource(resource, "resource"), strict.hex64_or_empty(before, "from"), strict.hex64_or_empty(after, "to")
+    )
 
 
 def _blob(value: Any) -> Blob:

@@ -1,4 +1,4 @@
-"""Run a read, or a change in check mode, in the confined child; take back bounded frames and what the kernel enforced."""
+"""Run a read, or a change in check mode, in the confined child; take back frames and what the kernel enforced."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ STREAM_LIMIT = 64 << 20
 
 
 def perform(
+    user: str,
     job: dict[str, Any],
     manifest: dict[str, Any],
     timeout: int,
@@ -31,7 +32,7 @@ def perform(
     child = os.fork()
     if child == 0:
         os.close(source)
-        _confined(job, manifest, timeout, memory, sink, secrets)
+        _confined(user, job, manifest, timeout, memory, sink, secrets)
     os.close(sink)
     end: dict[str, Any] = {}
     effective: dict[str, Any] = {}
@@ -91,7 +92,13 @@ def _end(code: str, message: str) -> dict[str, Any]:
 
 
 def _confined(
-    job: dict[str, Any], manifest: dict[str, Any], timeout: int, memory: int, sink: int, secrets: dict[str, str]
+    user: str,
+    job: dict[str, Any],
+    manifest: dict[str, Any],
+    timeout: int,
+    memory: int,
+    sink: int,
+    secrets: dict[str, str],
 ) -> None:
     """The child. Never returns: whatever happens it leaves by _exit, so that no code of the runner's runs twice."""
 
@@ -106,9 +113,11 @@ def _confined(
             os.dup2(null, descriptor)
         declared = manifest["reads"]
         # A forecast has to see what root sees: a 0600 configuration file is read to be compared.
-        privileged = manifest["kind"] != "read" or any(name != "journal" for name in declared)
+        wide = manifest["kind"] != "read" or any(name != "journal" for name in declared)
+        # For an app's files the reader is the app's user: links there lead nowhere that the app could not go.
+        privileged = wide and manifest["run_as"] != "app"
         try:
-            confine.enter(privileged, "journal" in declared, memory, timeout)
+            confine.enter(user, privileged, "journal" in declared, memory, timeout)
         except confine.CannotConfine as error:
             send(DONE, json.dumps(_end("sandbox-floor", str(error))).encode())
             os._exit(0)

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from session import Gone, Session, log  # noqa: E402  (the folder has to be on the path first)
+from session import Gone, Session, log
 
 _REQUEST = re.compile(r"sf1 ([0-9a-f]{64})\Z", re.ASCII)
 

@@ -1,4 +1,5 @@
-"""The unit that a change or task runs in: systemd.exec(5) properties by profile, and the floor below which nothing runs.
+"""The unit that a change or task runs in: systemd.exec(5) properties by profile, and the floor below which nothing
+runs.
 
 Root that can reach the D-Bus or systemd sockets is not sandboxed, so every profile hides them; units, packages and
 accounts are asked of the broker instead.
@@ -36,7 +37,9 @@ _GROWING = ("/srv/", "/home/", "/opt/", "/var/www/", "/var/lib/")
 
 
 def expand(patterns: Sequence[str], params: dict[str, Any]) -> list[str]:
-    """`/etc/redis/redis-{name}.conf` with the parameters filled in; a list parameter gives one value for each of its items."""
+    """`/etc/redis/redis-{name}.conf` with the parameters filled in; a list parameter gives one value for each of its
+    items.
+    """
     out: list[str] = []
     for pattern in patterns:
         values = [pattern]
@@ -50,14 +53,14 @@ def expand(patterns: Sequence[str], params: dict[str, Any]) -> list[str]:
 
 
 def open_folders(writes: Sequence[str]) -> list[str]:
-    """What ReadWritePaths gets. A folder that is missing is ignored; the executor starts the worker again once it exists."""
+    """What ReadWritePaths gets. A folder that is missing is ignored; the executor starts the worker again once it
+    exists.
+    """
     out = []
     for path in writes:
         while not os.path.lexists(path) and path.startswith(_GROWING) and path.count("/") > 2:
             path = os.path.dirname(path)
-        if path.startswith(_GROWING) and path.rstrip("/") + "/" in _GROWING and path != "/var/lib":
-            out.append(path)
-        elif (
+        if (path.startswith(_GROWING) and path.rstrip("/") + "/" in _GROWING and path != "/var/lib") or (
             os.path.isdir(path)
             and not os.path.islink(path)
             and path not in ("/", "/etc", "/usr", "/var", "/var/lib", "/run")
@@ -73,9 +76,12 @@ def properties(
     profile = manifest["profile"]
     found = [
         "NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes", "PrivateDevices=yes", "PrivateNetwork=yes",
-        "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes", "ProtectClock=yes",
-        "ProtectHostname=yes", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes", "RestrictRealtime=yes", "LockPersonality=yes",
-        "RestrictAddressFamilies=AF_UNIX", "SystemCallFilter=@system-service", "SystemCallErrorNumber=EPERM", "SystemCallArchitectures=native",
+        "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
+        "ProtectClock=yes",
+        "ProtectHostname=yes", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes", "RestrictRealtime=yes",
+        "LockPersonality=yes",
+        "RestrictAddressFamilies=AF_UNIX", "SystemCallFilter=@system-service", "SystemCallErrorNumber=EPERM",
+        "SystemCallArchitectures=native",
         f"CapabilityBoundingSet={_CAPABILITIES[profile]}",
         f"MemoryMax={memory}", "MemorySwapMax=0", "TasksMax=64", f"RuntimeMaxSec={timeout + 10}", "TimeoutStopSec=1",
         "KillMode=control-group", "LimitCORE=0", "UMask=0077", "Type=exec",
@@ -110,7 +116,8 @@ def floor_gap(effective: dict[str, Any], manifest: dict[str, Any]) -> str:
 
 
 _CAPABILITY_NUMBERS = {
-    "CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_FOWNER": 3, "CAP_FSETID": 4, "CAP_SETGID": 6, "CAP_SETUID": 7,
+    "CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_FOWNER": 3, "CAP_FSETID": 4,
+    "CAP_SETGID": 6, "CAP_SETUID": 7,
 }  # fmt: skip
 
 

@@ -139,7 +139,9 @@ class Session:
             )
             command, entry = verified.command, dict(verified.entry)
             about = self._about(command, signed.body, verified.key)
-            secret_frame = self.channel.read_frame(verify.SECRETS_LIMIT, time.monotonic() + READ_DEADLINE_S, optional=True)
+            secret_frame = self.channel.read_frame(
+                verify.SECRETS_LIMIT, time.monotonic() + READ_DEADLINE_S, optional=True
+            )
             values = authorise.check_secrets(command, secret_frame, entry["secrets"])
             self._dispatch(frame, command, entry, about, values)
         except Denied as denial:
@@ -191,7 +193,13 @@ class Session:
         job = {"action": command.action, "module": entry["module"], "params": dict(command.params)}
         check_params(job, values)
         end, effective, output = reads.perform(
-            job, entry, timeout, memory, lambda chunk: self.channel.send(b"O", chunk), values
+            app_user(entry, command.params) or layout.READ_USER,
+            job,
+            entry,
+            timeout,
+            memory,
+            lambda chunk: self.channel.send(b"O", chunk),
+            values,
         )
         body = receipt.build(
             about,
@@ -210,7 +218,7 @@ class Session:
 
     def core_params(self, command: Command, entry: dict[str, Any]) -> dict[str, Any]:
         job = {"action": command.action, "module": entry["module"], "params": dict(command.params)}
-        return vars(check_params(job, {}))
+        return dict(vars(check_params(job, {})))
 
     # --- trust and bundle --------------------------------------------------------------------------------------------
 
@@ -306,6 +314,26 @@ def check_params(job: dict[str, Any], values: dict[str, str]) -> Any:
         return jobs.parsed(jobs.load(job["action"], job["module"]), job, values)
     except BadParams as error:
         raise Denied("bad-params", str(error)) from None
+
+
+def app_user(entry: dict[str, Any], params: Any) -> str:
+    """Whom the engine runs as: root, or the user of the app that the parameters name."""
+    if entry["run_as"] != "app":
+        return ""
+    name = params.get("app") or params.get("name")
+    import pwd
+
+    record = store.read_file(f"{layout.APPS}/{name}.json")
+    if record is None:
+        raise Denied("bad-params", f"there is no app {name} on this server")
+    user = str(json.loads(record)["user"])
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise Denied("action-failed", f"the app's user {user} does not exist") from None
+    if found.pw_uid == 0:
+        raise Denied("action-failed", "an app does not run as root")
+    return user
 
 
 def check_disk(needed: int) -> None:

@@ -61,9 +61,8 @@ class Identity:
             file.write(body)
             file.flush()
             argv = ["/usr/bin/ssh-keygen", "-q", "-Y", "sign", "-f", self._path, "-n", namespace]
-            armoured = subprocess.run(
-                argv, stdin=open(file.name, "rb"), capture_output=True, check=True
-            ).stdout.decode()
+            file.seek(0)
+            armoured = subprocess.run(argv, stdin=file, capture_output=True, check=True).stdout.decode()
         return base64.b64decode("".join(line for line in armoured.split("\n") if line and not line.startswith("-----")))
 
 

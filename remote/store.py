@@ -91,7 +91,9 @@ def boot_marker() -> str:
 
 
 def take_lock(name: str, wait_s: float, owner: dict[str, Any]) -> int:
-    """An flock that is passed on to the executor by descriptor. Raises Busy with the owner's story when the wait is over."""
+    """An flock that is passed on to the executor by descriptor. Raises Busy with the owner's story when the wait is
+    over.
+    """
     os.makedirs(layout.LOCKS, mode=0o700, exist_ok=True)
     descriptor = os.open(f"{layout.LOCKS}/{name}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + wait_s
@@ -130,7 +132,9 @@ def op_folder(op_id: str) -> str:
 
 
 def burn(op_id: str, frame: bytes) -> None:
-    """Use the operation id up. Existence of its folder alone means burned. Raises Burned or DiskFull; then nothing may run."""
+    """Use the operation id up. Existence of its folder alone means burned. Raises Burned or DiskFull; then nothing may
+    run.
+    """
     folder = op_folder(op_id)
     try:
         os.mkdir(folder, 0o700)
@@ -171,7 +175,9 @@ def last_receipt() -> tuple[int, str]:
 
 
 def _last_line() -> bytes:
-    """The last complete line, read from the tail. A torn line, from a crash, was never sent to anyone and does not count."""
+    """The last complete line, read from the tail. A torn line, from a crash, was never sent to anyone and does not
+    count.
+    """
     try:
         with open(layout.CHAIN, "rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -270,7 +276,9 @@ def keep_ballast() -> None:
 
 
 def denials_this_hour() -> int:
-    """Denied entries among the last ones of the chain; more are answered but not recorded, so that nobody can fill the disk."""
+    """Denied entries among the last ones of the chain; more are answered but not recorded, so that nobody can fill the
+    disk.
+    """
     limit = now_ms() - 3_600_000
     count = 0
     for line in reversed(chain_lines()[-DENIALS_AN_HOUR:]):

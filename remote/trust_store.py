@@ -64,7 +64,8 @@ def login_keys(trust: messages.Trust) -> bytes:
         if key.addresses:
             options.append(f'from="{",".join(key.addresses)}"')
         moment = datetime.datetime.fromtimestamp(key.expires / 1000, datetime.timezone.utc)
-        # sshd reads this in the system's time zone before OpenSSH 8.9 knew the Z suffix: a day's grace; the signature check is exact.
+        # sshd reads this in the system's time zone before OpenSSH 8.9 knew the Z suffix: a day's grace; the signature
+        # check is exact.
         options.append(f'expiry-time="{(moment + datetime.timedelta(days=1)).strftime("%Y%m%d%H%M%S")}"')
         lines += [f"{','.join(options)} {line} {key.name}" for line in key.ssh if key.expires > store.now_ms()]
     return ("\n".join(lines) + "\n").encode()

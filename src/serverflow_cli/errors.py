@@ -118,23 +118,25 @@ class Interrupted(SfError):
     default_code = "interrupted"
 
 
-BY_CODE: dict[str, type[SfError]] = {
-    **dict.fromkeys(
-        (
-            "refused wrong-server wrong-challenge stale not-granted key-expired trust-expired trust-ahead unknown-action "
-            "action-version bad-params bad-secrets bad-frame bad-trust bad-bundle older-version"
-        ).split(),
-        TrustError,
+#: The codes that servers put into receipts (docs/protocol.md).
+# fmt: off
+_GROUPS: dict[type[SfError], tuple[str, ...]] = {
+    TrustError: (
+        "refused", "wrong-server", "wrong-challenge", "stale", "not-granted", "key-expired", "trust-expired",
+        "trust-ahead", "unknown-action", "action-version", "bad-params", "bad-secrets", "bad-frame", "bad-trust",
+        "bad-bundle", "older-version",
     ),
-    **dict.fromkeys(
-        "action-failed timeout out-of-memory killed output-flood disk-full sandbox-floor unsupported needs-package".split(), ActionFailed
+    ActionFailed: (
+        "action-failed", "timeout", "out-of-memory", "killed", "output-flood", "disk-full", "sandbox-floor",
+        "unsupported", "needs-package",
     ),
-    **dict.fromkeys("locked pending-change".split(), Locked),
-    **dict.fromkeys("plan-changed base-changed".split(), PlanChanged),
-    "rolled-back": RolledBack,
-    "indeterminate": OutcomeUnknown,
-    "pending-confirm": OutcomeUnknown,
+    Locked: ("locked", "pending-change"),
+    PlanChanged: ("plan-changed", "base-changed"),
+    RolledBack: ("rolled-back",),
+    OutcomeUnknown: ("indeterminate", "pending-confirm"),
 }
+# fmt: on
+BY_CODE = {code: group for group, codes in _GROUPS.items() for code in codes}
 
 
 def from_code(code: str, message: str, *, server: str = "", hint: str = "") -> SfError:

@@ -24,9 +24,19 @@ class Operator:
     home: Path
     fleet: Path
 
-    def run(self, *argv: str, input: str | None = None, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *argv: str, input: str | None = None, check: bool = True, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Run `sf`; a failure shows all that it said."""
-        done = subprocess.run([SF, *argv], input=input, capture_output=True, text=True, env=self.environment(), cwd=self.fleet, timeout=timeout)
+        done = subprocess.run(
+            [SF, *argv],
+            input=input,
+            capture_output=True,
+            text=True,
+            env=self.environment(),
+            cwd=self.fleet,
+            timeout=timeout,
+        )
         if check and done.returncode:
             raise AssertionError(f"sf {' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
@@ -37,16 +47,36 @@ class Operator:
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Run `sf` in the background, to be interrupted or watched."""
-        return subprocess.Popen([SF, *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.environment(), cwd=self.fleet)
+        return subprocess.Popen(
+            [SF, *argv],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(),
+            cwd=self.fleet,
+        )
 
     def environment(self) -> dict[str, str]:
         """Nothing of the caller's: no fleet, no agent, no XDG folders."""
         return {"HOME": str(self.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "dumb"}
 
-    def add(self, name: str, target: Target, *options: str, user: str = "root", check: bool = True) -> subprocess.CompletedProcess[str]:
+    def add(
+        self, name: str, target: Target, *options: str, user: str = "root", check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Enrol a target with its true fingerprint."""
         login = f"{user}@{target.host}:{target.port}"
-        return self.run("server", "add", name, login, "-i", str(target.admin_key), "--fingerprint", fingerprint(target), *options, check=check)
+        return self.run(
+            "server",
+            "add",
+            name,
+            login,
+            "-i",
+            str(target.admin_key),
+            "--fingerprint",
+            fingerprint(target),
+            *options,
+            check=check,
+        )
 
     @property
     def private(self) -> Path:
@@ -82,7 +112,18 @@ def fingerprint(target: Target) -> str:
 def checksum(target: Target) -> str:
     """Every path below / with type, mode, owner, size, time and content, but for what a server changes by itself and
     the short list of what a signed command may leave behind."""
-    skipped = "proc sys dev run tmp var/log var/lib/serverflow/receipts.chain var/lib/serverflow/receipts.chain.lock var/lib/systemd var/cache/ldconfig".split()
+    skipped = [
+        "proc",
+        "sys",
+        "dev",
+        "run",
+        "tmp",
+        "var/log",
+        "var/lib/serverflow/receipts.chain",
+        "var/lib/serverflow/receipts.chain.lock",
+        "var/lib/systemd",
+        "var/cache/ldconfig",
+    ]
     prune = " -o ".join(f"-path /{path}" for path in skipped)
     script = (
         f"find / -xdev \\( {prune} \\) -prune -o -printf '%p %y %m %u:%g %s %l\\n' | sort;"

@@ -62,6 +62,8 @@ def create(params: Params, probe: Probe) -> Steps:
     kept = settings.get("requirepass", "")
     fresh = params.new_password or not re.match(r"[A-Za-z0-9_-]{20,}\Z", kept)
     password = probe.generate("password") if fresh else kept
+    # Once more while the instance is not up: the run that made the password may have failed before it showed it.
+    show = fresh or probe.unit(instance.unit).active != "active"
 
     if not probe.package("redis-server") or probe.stat(_DORMANT):
         yield Directory(_DORMANT_FOLDER)
@@ -73,7 +75,7 @@ def create(params: Params, probe: Probe) -> Steps:
     config = File(instance.config, content, 0o640, "root", "redis", secret=True)
     yield config
     yield Service(instance.unit, config=(config,))
-    return _result(params, instance, password if fresh else "")
+    return _result(params, instance, password if show else "")
 
 
 def _check_network(params: Params, probe: Probe, instance: Instance) -> None:

@@ -30,10 +30,10 @@ class FlowCalls:
 
         yield await open_workspace(self._settings)
 
-    async def init(self, path: str, *, key: str | None, name: str | None, report: Report) -> CommandResult:
+    async def init(self, path: str, *, key: str | None, name: str | None) -> CommandResult:
         from ..flows.init import init
 
-        return await init(path, key=key, name=name, report=report)
+        return await init(path, key=key, name=name)
 
     async def run_action(
         self,
@@ -113,11 +113,11 @@ class FlowCalls:
         return await facts(workspace, selector=selector, report=report)
 
     async def server_rename(
-        self, workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve, report: Report
+        self, workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve
     ) -> CommandResult:
         from ..flows.servers import rename
 
-        return await rename(workspace, old, new, plan=plan, approve=approve, report=report)
+        return await rename(workspace, old, new, plan=plan, approve=approve)
 
     async def server_update(
         self, workspace: Workspace, *, selector: str, plan: bool, approve: Approve, report: Report

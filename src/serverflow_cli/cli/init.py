@@ -21,7 +21,7 @@ def init(
 ) -> int:
     """Start a fleet: a folder with fleet.toml, and a trust file that your key signs."""
     session: Session = context.obj
-    result = session.run(session.flows.init(path, key=key, name=name, report=session.report))
+    result = session.run(session.flows.init(path, key=key, name=name))
     return session.finish(result)
 
 

@@ -114,9 +114,7 @@ def rename(
     _checked("NEW", grammar.label, new)
     session: Session = context.obj
     approve = session.approver(yes=yes or plan)
-    result = session.in_workspace(
-        lambda w: session.flows.server_rename(w, old, new, plan=plan, approve=approve, report=session.report)
-    )
+    result = session.in_workspace(lambda w: session.flows.server_rename(w, old, new, plan=plan, approve=approve))
     return session.finish(result, mutates=True, planned=plan)
 
 

@@ -46,20 +46,51 @@ async def run_action(
         from .stanza import run_stanza
 
         return await run_stanza(
-            workspace, action, selector, params, plan=plan, approve=approve, timeout_s=timeout_s, lock_wait_s=lock_wait_s, report=report
+            workspace,
+            action,
+            selector,
+            params,
+            plan=plan,
+            approve=approve,
+            timeout_s=timeout_s,
+            lock_wait_s=lock_wait_s,
+            report=report,
         )
     if action_name == "package.install":
         from .stanza import run_packages
 
         return await run_packages(
-            workspace, selector, list(params["names"]), plan=plan, approve=approve, timeout_s=timeout_s, lock_wait_s=lock_wait_s, report=report
+            workspace,
+            selector,
+            list(params["names"]),
+            plan=plan,
+            approve=approve,
+            timeout_s=timeout_s,
+            lock_wait_s=lock_wait_s,
+            report=report,
         )
     links = workspace.links(names)
-    request = Request(action_name, dict(params), secrets=secrets, blobs=blobs, timeout_s=timeout_s or action.timeout, lock_wait_s=lock_wait_s)
+    request = Request(
+        action_name,
+        dict(params),
+        secrets=secrets,
+        blobs=blobs,
+        timeout_s=timeout_s or action.timeout,
+        lock_wait_s=lock_wait_s,
+    )
     async with workspace.caller() as caller:
         if action.kind == "read":
-            return await _on_all(workspace, caller, links, action, replace(request, read_only=True, timeout_s=timeout_s or action.timeout), report)
-        planned = await _on_all(workspace, caller, links, action, replace(request, mode="plan", read_only=True, blobs=()), report)
+            return await _on_all(
+                workspace,
+                caller,
+                links,
+                action,
+                replace(request, read_only=True, timeout_s=timeout_s or action.timeout),
+                report,
+            )
+        planned = await _on_all(
+            workspace, caller, links, action, replace(request, mode="plan", read_only=True, blobs=()), report
+        )
         if plan or planned.error:
             return planned
         if not approve(planned):

@@ -43,20 +43,30 @@ async def plan(workspace: Workspace, *, selector: str, only: str | None, report:
     wanted = desired(workspace, selector, only)
     async with workspace.caller() as caller:
         planned, failures = await plan_all(workspace, caller, wanted, report)
-        notes = [f"not applied by this version of sf: {place}" for place in ([] if only else not_planned(workspace.fleet))]
+        notes = [
+            f"not applied by this version of sf: {place}" for place in ([] if only else not_planned(workspace.fleet))
+        ]
         notes += await _unmanaged(workspace, caller, selector, only, report)
     return CommandResult(workspace.label, servers=_summary(planned, failures), notes=tuple(notes))
 
 
-async def apply(workspace: Workspace, *, selector: str, only: str | None, approve: Approve, lock_wait_s: int, report: Report) -> CommandResult:
+async def apply(
+    workspace: Workspace, *, selector: str, only: str | None, approve: Approve, lock_wait_s: int, report: Report
+) -> CommandResult:
     """Plan, ask, then run exactly that plan: a server on which things have moved since refuses."""
     wanted = desired(workspace, selector, only)
-    return await apply_resources(workspace, wanted, approve=approve, plan_only=False, lock_wait_s=lock_wait_s, report=report)
+    return await apply_resources(
+        workspace, wanted, approve=approve, plan_only=False, lock_wait_s=lock_wait_s, report=report
+    )
 
 
 def desired(workspace: Workspace, selector: str, only: str | None) -> list[Resource]:
     names = set(workspace.select(selector)) if workspace.fleet.servers else set()
-    return [r for r in resources(workspace.fleet) if r.server in names and (only is None or r.action.split(".", 1)[0] == only)]
+    return [
+        r
+        for r in resources(workspace.fleet)
+        if r.server in names and (only is None or r.action.split(".", 1)[0] == only)
+    ]
 
 
 async def apply_resources(
@@ -70,7 +80,9 @@ async def apply_resources(
     before_run: Callable[[], None] = lambda: None,
     timeout_s: int | None = None,
 ) -> CommandResult:
-    """Plan these resources, ask, and apply them. `before_run` is called once after the approval, before the first change."""
+    """Plan these resources, ask, and apply them. `before_run` is called once after the approval, before the first
+    change.
+    """
     from ..rpc.fanout import on_all
 
     async with workspace.caller() as caller:
@@ -118,12 +130,18 @@ async def plan_all(
 async def _forecast(caller: Caller, link: Link, resource: Resource, report: Report) -> Reply:
     action = registry.load(resource.action)
     base = {"resource": resource.key, "from": "", "to": resource_hash(resource)}
-    request = Request(resource.action, resource.params, mode="plan", base=base, read_only=True, timeout_s=action.timeout)
+    request = Request(
+        resource.action, resource.params, mode="plan", base=base, read_only=True, timeout_s=action.timeout
+    )
     return await caller.call(link, request, new_ulid(), action.version, report)
 
 
-async def _apply_on(caller: Caller, link: Link, due: Sequence[Planned], lock_wait_s: int, timeout_s: int | None, report: Report) -> Reply:
-    """In order, over one connection. After a change of our own, what follows is forecast anew and must stay within the plan."""
+async def _apply_on(
+    caller: Caller, link: Link, due: Sequence[Planned], lock_wait_s: int, timeout_s: int | None, report: Report
+) -> Reply:
+    """In order, over one connection. After a change of our own, what follows is forecast anew and must stay within the
+    plan.
+    """
     changes: list[Change] = []
     data: dict[str, Any] = {}
     secrets: dict[str, str] = {}
@@ -135,7 +153,14 @@ async def _apply_on(caller: Caller, link: Link, due: Sequence[Planned], lock_wai
             if changes:
                 approved = _within_plan(item, await _forecast(caller, link, resource, report), link)
             base = {"resource": resource.key, "from": item.base, "to": resource_hash(resource)}
-            request = Request(resource.action, resource.params, plan_sha256=approved, base=base, timeout_s=timeout_s or action.timeout, lock_wait_s=lock_wait_s)
+            request = Request(
+                resource.action,
+                resource.params,
+                plan_sha256=approved,
+                base=base,
+                timeout_s=timeout_s or action.timeout,
+                lock_wait_s=lock_wait_s,
+            )
             op_id = new_ulid()
             try:
                 reply = await caller.call(link, request, op_id, action.version, report)
@@ -156,11 +181,15 @@ def _within_plan(item: Planned, fresh: Reply, link: Link) -> str:
     beyond = [change for change in fresh.changes if (change.verb, change.kind, change.name) not in approved]
     if beyond:
         what = ", ".join(f"{change.verb} {change.kind} {change.name}" for change in beyond[:5])
-        raise PlanChanged(f"{item.resource.key} would now also {what}", server=link.name, hint="run it again to see the new plan")
+        raise PlanChanged(
+            f"{item.resource.key} would now also {what}", server=link.name, hint="run it again to see the new plan"
+        )
     return fresh.plan_sha256
 
 
-async def _unmanaged(workspace: Workspace, caller: Caller, selector: str, only: str | None, report: Report) -> list[str]:
+async def _unmanaged(
+    workspace: Workspace, caller: Caller, selector: str, only: str | None, report: Report
+) -> list[str]:
     """Resources that were applied once and that no stanza asks for any more. Reported; only a named removal removes."""
     from ..rpc.fanout import on_all
 
@@ -169,19 +198,25 @@ async def _unmanaged(workspace: Workspace, caller: Caller, selector: str, only: 
     applied: dict[str, list[str]] = {}
 
     async def work(link: Link) -> Reply:
-        reply = await caller.call(link, Request("applied.list", read_only=True, timeout_s=20), new_ulid(), version, report)
+        reply = await caller.call(
+            link, Request("applied.list", read_only=True, timeout_s=20), new_ulid(), version, report
+        )
         applied[link.name] = list(reply.data["applied"])
         return reply
 
     await on_all(workspace.links(names), work, report)
     found = unmanaged(applied, resources(workspace.fleet))
-    return [f"{entry.server}: {entry.key} is unmanaged: it was applied once and is no longer in fleet.toml" for entry in found if only is None or entry.key.startswith(only + ".")]
+    return [
+        f"{entry.server}: {entry.key} is unmanaged: it was applied once and is no longer in fleet.toml"
+        for entry in found
+        if only is None or entry.key.startswith(only + ".")
+    ]
 
 
 def _summary(planned: Mapping[str, Sequence[Planned]], failures: Sequence[ServerResult]) -> tuple[ServerResult, ...]:
     failed = {result.name: result for result in failures}
     return tuple(
-        failed.get(name) or ServerResult(name, Reply("", "done", tuple(change for item in items for change in item.reply.changes)))
+        failed.get(name)
+        or ServerResult(name, Reply("", "done", tuple(change for item in items for change in item.reply.changes)))
         for name, items in planned.items()
     )
-

@@ -27,7 +27,13 @@ async def log(workspace: Workspace, *, limit: int) -> CommandResult:
     from ..trust import receipts
 
     names = {pin.server_id: name for name, pin in workspace.pins.items()}
-    rows = deque((_row(entry.receipt, names.get(entry.server, entry.server[:12])) for entry in receipts.entries(workspace.chain)), maxlen=limit)
+    rows = deque(
+        (
+            _row(entry.receipt, names.get(entry.server, entry.server[:12]))
+            for entry in receipts.entries(workspace.chain)
+        ),
+        maxlen=limit,
+    )
     return CommandResult(workspace.label, data={"receipts": list(reversed(rows))})
 
 
@@ -71,14 +77,18 @@ async def verify(workspace: Workspace, *, against: str | None, report: Report) -
             if missing:
                 seqs = ", ".join(str(json.loads(body)["seq"]) for body in missing[:10])
                 raise TrustError(f"receipts that we hold are not in its chain: {seqs}", server=link.name, code="audit")
-            return Reply("", "done", data={"entries": len(bodies), "ours": len(ours.get(link.server_id, [])), "chain": "sound"})
+            return Reply(
+                "", "done", data={"entries": len(bodies), "ours": len(ours.get(link.server_id, [])), "chain": "sound"}
+            )
 
         servers = await on_all(workspace.links(workspace.select(against)), work, report)
         return CommandResult(workspace.label, servers=servers, data=data)
 
 
 async def _server_chain(caller: Caller, link: Link, report: Report) -> set[str]:
-    """All bodies of the server's chain, each checked: signature, sequence, and the hash of the line before. Raises TrustError."""
+    """All bodies of the server's chain, each checked: signature, sequence, and the hash of the line before. Raises
+    TrustError.
+    """
     from ..trust import sshsig
 
     version = registry.load("audit.read").version

@@ -22,14 +22,20 @@ class SignedBundle:
 
 
 def current(workspace: Workspace) -> SignedBundle:
-    """The bundle of the fleet folder, if it is what this `sf` carries. Raises TrustError when it is not, or is not signed."""
+    """The bundle of the fleet folder, if it is what this `sf` carries. Raises TrustError when it is not, or is not
+    signed.
+    """
     from ..trust import bundle, sshsig
 
     manifest, signature = _stored(workspace)
     files = bundle.collect()
     version = int(json.loads(manifest)["version"])
     if bundle.manifest(version, files) != manifest:
-        raise TrustError("this sf carries another runner or registry than the fleet's bundle", code="bundle-differs", hint="sf server update")
+        raise TrustError(
+            "this sf carries another runner or registry than the fleet's bundle",
+            code="bundle-differs",
+            hint="sf server update",
+        )
     releases = {key.public_key for key in workspace.trust.release.keys}
     signers = {sshsig.verify(blob, sshsig.BUNDLE, manifest) for blob in sshsig.dearmor(signature)}
     if len(signers & releases) < workspace.trust.release.threshold:
@@ -38,7 +44,9 @@ def current(workspace: Workspace) -> SignedBundle:
 
 
 def ensure(workspace: Workspace, report: Report) -> SignedBundle:
-    """The current bundle; a new version is signed when the installed `sf` has changed. Raises TrustError without a release key."""
+    """The current bundle; a new version is signed when the installed `sf` has changed. Raises TrustError without a
+    release key.
+    """
     from ..trust import bundle, sshsig
 
     try:
@@ -52,7 +60,9 @@ def ensure(workspace: Workspace, report: Report) -> SignedBundle:
         version = int(json.loads(_stored(workspace)[0])["version"]) + 1
         manifest = bundle.manifest(version, bundle.collect())
         report({"t": "note", "text": f"signing bundle version {version}"})
-        write_atomic(path.with_name("bundle.json.sig"), sshsig.armor(sshsig.sign(signer, sshsig.BUNDLE, manifest)).encode())
+        write_atomic(
+            path.with_name("bundle.json.sig"), sshsig.armor(sshsig.sign(signer, sshsig.BUNDLE, manifest)).encode()
+        )
         write_atomic(path, manifest)
     return current(workspace)
 

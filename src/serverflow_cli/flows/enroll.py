@@ -55,7 +55,9 @@ class EnrollRequest:
 
 
 async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Report) -> CommandResult:
-    """Enrol a server, or finish or repair an enrolment. Raises SfError; the server is then as it was, or can be enrolled again."""
+    """Enrol a server, or finish or repair an enrolment. Raises SfError; the server is then as it was, or can be
+    enrolled again.
+    """
     from ..transport import admin
 
     _check_name(workspace, request)
@@ -63,7 +65,11 @@ async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Re
     destination = _destination(request)
     report({"t": "step", "server": request.name, "doing": f"looking at {destination.host}"})
     seen = _settle(await admin.look(destination), request, ask, report)
-    password = ask.hidden(f"sudo password for {seen.user} on {seen.host}", otherwise="run it on a terminal") if request.ask_sudo else ""
+    password = (
+        ask.hidden(f"sudo password for {seen.user} on {seen.host}", otherwise="run it on a terminal")
+        if request.ask_sudo
+        else ""
+    )
     async with _shell(destination, seen, password, ask) as shell:
         server = _Server(shell, request.name, report)
         await server.prepare(workspace.fleet_id, request, ask)
@@ -81,7 +87,13 @@ async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Re
             raise
     _enter(workspace, request, seen)
     result = ServerResult(request.name, reply)
-    return CommandResult(str(workspace.folder.path), op_id, (result,), {}, (f"{request.name} takes signed commands now: sf system info --on {request.name}",))
+    return CommandResult(
+        str(workspace.folder.path),
+        op_id,
+        (result,),
+        {},
+        (f"{request.name} takes signed commands now: sf system info --on {request.name}",),
+    )
 
 
 def _check_name(workspace: Workspace, request: EnrollRequest) -> None:
@@ -89,8 +101,15 @@ def _check_name(workspace: Workspace, request: EnrollRequest) -> None:
     host = _destination(request).host
     if request.name in ("all", "local"):
         raise UsageError(f"{request.name} is reserved")
-    if known and request.name in workspace.pins and known.host != host and workspace.pins[request.name].address.rpartition(":")[0] != host:
-        raise UsageError(f"{request.name} is {known.host} already", hint="give another name, or sf server remove it first")
+    if (
+        known
+        and request.name in workspace.pins
+        and known.host != host
+        and workspace.pins[request.name].address.rpartition(":")[0] != host
+    ):
+        raise UsageError(
+            f"{request.name} is {known.host} already", hint="give another name, or sf server remove it first"
+        )
 
 
 def _destination(request: EnrollRequest) -> Destination:
@@ -113,7 +132,11 @@ def _settle(seen: Seen, request: EnrollRequest, ask: Ask, report: Report) -> See
 
     if request.fingerprint:
         if request.fingerprint != seen.fingerprint:
-            raise TrustError(f"the host key's fingerprint is {seen.fingerprint}, not the given one", server=request.name, code="host-key-changed")
+            raise TrustError(
+                f"the host key's fingerprint is {seen.fingerprint}, not the given one",
+                server=request.name,
+                code="host-key-changed",
+            )
         return replace(seen, origin="fingerprint")
     if seen.origin:
         report({"t": "note", "server": request.name, "text": f"host key {seen.fingerprint} is in known_hosts"})
@@ -122,7 +145,9 @@ def _settle(seen: Seen, request: EnrollRequest, ask: Ask, report: Report) -> See
         f"The host key of {seen.host} has the fingerprint {seen.fingerprint}. Compare it on the provider's console: "
         "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Is it the same?"
     )
-    if not ask.confirm(question, otherwise=f"add --fingerprint {seen.fingerprint} once you have compared it on the provider's console"):
+    if not ask.confirm(
+        question, otherwise=f"add --fingerprint {seen.fingerprint} once you have compared it on the provider's console"
+    ):
         raise TrustError("the host key was not accepted", server=request.name, code="host-key-not-accepted")
     return replace(seen, origin="prompt")
 
@@ -156,11 +181,19 @@ class _Server:
         if found["version"] not in versions or not found["systemd"]:
             what = found["name"] or "this system"
             reason = "does not run systemd" if versions and not found["systemd"] else "is not supported"
-            raise ActionFailed(f"{what} {reason}; Debian 11–13 and Ubuntu 22.04+ with systemd are", server=self._name, code="unsupported")
+            raise ActionFailed(
+                f"{what} {reason}; Debian 11–13 and Ubuntu 22.04+ with systemd are",
+                server=self._name,
+                code="unsupported",
+            )
         if found["python"] < _OLDEST_PYTHON:
             raise ActionFailed("its python3 is older than 3.9", server=self._name, code="unsupported")
         if found["fleet"] not in ("", fleet_id):
-            raise ConfigError(f"it belongs to another fleet ({found['fleet']})", server=self._name, hint="sf server remove it there first")
+            raise ConfigError(
+                f"it belongs to another fleet ({found['fleet']})",
+                server=self._name,
+                hint="sf server remove it there first",
+            )
         if found["missing"]:
             await self._install(found["missing"], request, ask)
 
@@ -180,18 +213,28 @@ class _Server:
 
     def _agree(self, tools: list[str], request: EnrollRequest, ask: Ask) -> None:
         names = ", ".join(tools)
-        if not request.install_missing and not ask.confirm(f"{self._name} lacks {names}. Install with apt?", otherwise=f"add --yes to install {names}"):
+        if not request.install_missing and not ask.confirm(
+            f"{self._name} lacks {names}. Install with apt?", otherwise=f"add --yes to install {names}"
+        ):
             raise ActionFailed(f"{names} is needed on the server", server=self._name, code="needs-package")
 
     async def place(self, bundle: SignedBundle) -> dict[str, Any]:
-        request = {"version": bundle.version, "manifest": base64.b64encode(bundle.manifest).decode(), "signature": bundle.signature}
+        request = {
+            "version": bundle.version,
+            "manifest": base64.b64encode(bundle.manifest).decode(),
+            "signature": bundle.signature,
+        }
         return await self._stage("place", "placing the runner", request, b"".join(bundle.files))
 
     async def arm(self, workspace: Workspace, op_id: str) -> None:
         """Trust, sudo and sshd; undone by the server itself after two minutes unless it is confirmed."""
         folder = workspace.folder.trust
         versions = range(1, workspace.trust.version + 1)
-        files = {f"{n}.json{suffix}": (folder / f"{n}.json{suffix}").read_bytes() for n in versions for suffix in ("", ".sig")}
+        files = {
+            f"{n}.json{suffix}": (folder / f"{n}.json{suffix}").read_bytes()
+            for n in versions
+            for suffix in ("", ".sig")
+        }
         encoded = {name: base64.b64encode(data).decode() for name, data in files.items()}
         request = {"op_id": op_id, "fleet": workspace.fleet_id, "trust": encoded, "seconds": CONFIRM_S}
         await self._stage("arm", "opening the login", request)
@@ -201,7 +244,13 @@ class _Server:
         try:
             await self._stage("undo", "putting everything back", {"op_id": op_id})
         except SfError as error:
-            self._report({"t": "note", "server": self._name, "text": f"it will put everything back by itself within {CONFIRM_S} s ({error.message})"})
+            self._report(
+                {
+                    "t": "note",
+                    "server": self._name,
+                    "text": f"it will put everything back by itself within {CONFIRM_S} s ({error.message})",
+                }
+            )
 
     async def _stage(self, stage: str, doing: str, request: dict[str, Any], data: bytes = b"") -> dict[str, Any]:
         self._report({"t": "step", "server": self._name, "doing": doing})
@@ -252,7 +301,11 @@ def _grant(workspace: Workspace, server_id: str, report: Report) -> None:
 
 def _pin(workspace: Workspace, request: EnrollRequest, seen: Seen, placed: dict[str, Any]) -> None:
     known = workspace.pins.get(request.name)
-    if known and (known.server_id, known.identity) == (placed["server_id"], placed["identity"]) and seen.key in known.host_keys:
+    if (
+        known
+        and (known.server_id, known.identity) == (placed["server_id"], placed["identity"])
+        and seen.key in known.host_keys
+    ):
         return
     if known and known.server_id != placed["server_id"] and request.name in workspace.fleet.servers:
         raise TrustError(
@@ -263,7 +316,9 @@ def _pin(workspace: Workspace, request: EnrollRequest, seen: Seen, placed: dict[
         )
     origin: Any = seen.origin
     moment = datetime.now(UTC).isoformat(timespec="seconds")
-    pin = Pin(request.name, (seen.key,), origin, moment, f"{seen.host}:{seen.port}", placed["server_id"], placed["identity"])
+    pin = Pin(
+        request.name, (seen.key,), origin, moment, f"{seen.host}:{seen.port}", placed["server_id"], placed["identity"]
+    )
     workspace.write_pins({**workspace.pins, request.name: pin})
 
 
@@ -274,7 +329,9 @@ async def _prove(workspace: Workspace, request: EnrollRequest, seen: Seen, op_id
     async with workspace.caller() as caller:
         await _reachable(caller, link)
         version = registry.load("safe.confirm").version
-        return await caller.call(link, Request("safe.confirm", {"op": op_id}, timeout_s=60), new_ulid(), version, report)
+        return await caller.call(
+            link, Request("safe.confirm", {"op": op_id}, timeout_s=60), new_ulid(), version, report
+        )
 
 
 async def _reachable(caller: Any, link: Link) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..config import folder as folders
 from ..config.atomic import write_atomic
 from ..errors import ConfigError
-from ..model.result import CommandResult, Report
+from ..model.result import CommandResult
 from .grants import every_action
 
 YEAR_MS = 365 * 86_400_000
@@ -24,14 +24,15 @@ timezone = "{timezone}"
 """
 
 
-async def init(path: str, *, key: str | None, name: str | None, report: Report) -> CommandResult:
-    """Make the folder, the keys and trust version 1. Run again after an interruption it goes on; a finished fleet is refused.
+async def init(path: str, *, key: str | None, name: str | None) -> CommandResult:
+    """Make the folder, the keys and trust version 1. Run again after an interruption it goes on; a finished fleet is
+    refused.
 
     Raises ConfigError.
     """
     from ..trust import anchor as anchors
     from ..trust import bundle, chain, keys, seal, sshsig
-    from ..trust.trustfile import CommandKey, Grant, RootKey, Role
+    from ..trust.trustfile import CommandKey, Grant, Role, RootKey
 
     folder = folders.FleetFolder(Path(path).expanduser().absolute())
     if folder.fleet_toml.exists():
@@ -43,12 +44,19 @@ async def init(path: str, *, key: str | None, name: str | None, report: Report) 
     fleet_id = _unfinished(folder) or secrets.token_hex(16)
     private = folders.data_dir() / fleet_id
     private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    root, release = (keys.load(private / role) if (private / role).exists() else keys.generate(private / role, f"{operator} {role}") for role in ("root", "release"))
+    root, release = (
+        keys.load(private / role) if (private / role).exists() else keys.generate(private / role, f"{operator} {role}")
+        for role in ("root", "release")
+    )
     if own_key is not None and own is not None:
         write_atomic(private / "command.path", f"{own_key}\n".encode(), 0o600)
         command = own
     else:
-        command = keys.load(private / "command") if (private / "command").exists() else keys.generate(private / "command", operator)
+        command = (
+            keys.load(private / "command")
+            if (private / "command").exists()
+            else keys.generate(private / "command", operator)
+        )
     if not (private / "seal").exists():
         seal.save_seal_key(private / "seal", seal.new_seal_key())
     sealing = seal.load_seal_key(private / "seal")
@@ -98,7 +106,9 @@ def _unfinished(folder: folders.FleetFolder) -> str:
 def _operator_name(name: str | None) -> str:
     given = name or getpass.getuser()
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,31}", given):
-        raise ConfigError(f"{given!r} cannot be an operator's name", hint="give one of a-z, 0-9 and -: sf init --name ana")
+        raise ConfigError(
+            f"{given!r} cannot be an operator's name", hint="give one of a-z, 0-9 and -: sf init --name ana"
+        )
     return given
 
 

@@ -1,4 +1,6 @@
-"""Operations: what was sent, what came back, and what still runs. Views of the receipts and of the note of what was sent."""
+"""Operations: what was sent, what came back, and what still runs. Views of the receipts and of the note of what was
+sent.
+"""
 
 from __future__ import annotations
 
@@ -37,13 +39,19 @@ async def list_ops(workspace: Workspace, *, limit: int) -> CommandResult:
     outcomes = _outcomes(workspace)
     rows: dict[str, dict[str, Any]] = {}
     for sent in reversed(list(_sent(workspace))):
-        row = rows.setdefault(sent.op, {"op": sent.op, "at": rfc3339(ulid_time_ms(sent.op)), "action": sent.action, "servers": [], "outcome": []})
+        row = rows.setdefault(
+            sent.op,
+            {"op": sent.op, "at": rfc3339(ulid_time_ms(sent.op)), "action": sent.action, "servers": [], "outcome": []},
+        )
         row["servers"].insert(0, sent.server)
         row["outcome"].insert(0, outcomes.get((sent.op, sent.server_id), "open"))
         if len(rows) > limit:
             rows.popitem()
             break
-    table = [{**row, "servers": list(dict.fromkeys(row["servers"])), "outcome": list(dict.fromkeys(row["outcome"]))} for row in rows.values()]
+    table = [
+        {**row, "servers": list(dict.fromkeys(row["servers"])), "outcome": list(dict.fromkeys(row["outcome"]))}
+        for row in rows.values()
+    ]
     return CommandResult(workspace.label, data={"ops": table})
 
 
@@ -86,14 +94,28 @@ def _outcome(caller: Caller, link: Link, op_id: str, answer: Reply) -> Reply:
     if state == "running":
         return Reply(op_id, "running", notes=(f"still running: sf op follow {op_id}",))
     if state == "unknown":
-        raise UsageError(f"the server has no operation {op_id}: the command never arrived, or it is too old", server=link.name, code="unknown-op")
+        raise UsageError(
+            f"the server has no operation {op_id}: the command never arrived, or it is too old",
+            server=link.name,
+            code="unknown-op",
+        )
     if state != "ended":
-        raise OutcomeUnknown("the server stopped in the middle of it; look at its state before you go on", server=link.name, code="indeterminate")
+        raise OutcomeUnknown(
+            "the server stopped in the middle of it; look at its state before you go on",
+            server=link.name,
+            code="indeterminate",
+        )
     body = caller.keep_receipt(link, str(answer.data["body"]).encode(), base64.b64decode(str(answer.data["sig"])))
     if body["op_id"] != op_id or body["server_id"] != link.server_id:
         raise TrustError("the receipt is of another operation", server=link.name, code="wrong-receipt")
     changes = tuple(map(from_json, body["changes"]))
-    reply = Reply(op_id, str(body["outcome"]), changes, {"op": op_id, "action": body["action"], "outcome": body["outcome"], **body["data"]}, receipt=body)
+    reply = Reply(
+        op_id,
+        str(body["outcome"]),
+        changes,
+        {"op": op_id, "action": body["action"], "outcome": body["outcome"], **body["data"]},
+        receipt=body,
+    )
     if body["code"]:
         error = from_code(str(body["code"]), str(body["message"]), server=link.name)
         error.reply = reply
@@ -116,4 +138,7 @@ def _sent(workspace: Workspace) -> Iterator[Sent]:
 def _outcomes(workspace: Workspace) -> dict[tuple[str, str], str]:
     from ..trust import receipts
 
-    return {(entry.receipt["op_id"], entry.server): str(entry.receipt["outcome"]) for entry in receipts.entries(workspace.chain)}
+    return {
+        (entry.receipt["op_id"], entry.server): str(entry.receipt["outcome"])
+        for entry in receipts.entries(workspace.chain)
+    }

@@ -54,7 +54,9 @@ async def show(workspace: Workspace, name: str) -> CommandResult:
     pin = workspace.pins.get(name)
     data: dict[str, Any] = {"name": name, **server.model_dump(exclude_none=True, mode="json")}
     if pin:
-        granted = [key.name for key in workspace.trust.command if any(pin.server_id in grant.servers for grant in key.grants)]
+        granted = [
+            key.name for key in workspace.trust.command if any(pin.server_id in grant.servers for grant in key.grants)
+        ]
         data |= {
             "server_id": pin.server_id,
             "identity": pin.identity,
@@ -63,7 +65,9 @@ async def show(workspace: Workspace, name: str) -> CommandResult:
             "pinned_from": pin.origin,
             "keys_with_grants": granted,
         }
-    return CommandResult(workspace.label, data=data, notes=() if pin else (f"not enrolled: sf server add {name} root@{server.host}",))
+    return CommandResult(
+        workspace.label, data=data, notes=() if pin else (f"not enrolled: sf server add {name} root@{server.host}",)
+    )
 
 
 async def check(workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
@@ -106,11 +110,20 @@ async def facts(workspace: Workspace, *, selector: str, report: Report) -> Comma
     from .actions import run_action
 
     return await run_action(
-        workspace, "system.info", selector, {}, secrets={}, plan=False, approve=lambda _: True, timeout_s=None, lock_wait_s=0, report=report
+        workspace,
+        "system.info",
+        selector,
+        {},
+        secrets={},
+        plan=False,
+        approve=lambda _: True,
+        timeout_s=None,
+        lock_wait_s=0,
+        report=report,
     )
 
 
-async def rename(workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve, report: Report) -> CommandResult:
+async def rename(workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve) -> CommandResult:
     """A new name in fleet.toml, in what refers to it, and in the pins. The server itself is not touched."""
     (old,) = _only(workspace, old)
     if new in workspace.fleet.servers:
@@ -147,7 +160,9 @@ async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Ap
         planned = CommandResult(workspace.label, servers=await on_all(links, look, report))
         if plan:
             return planned
-        waiting = {server.name: server.reply.changes for server in planned.servers if server.reply and server.reply.changes}
+        waiting = {
+            server.name: server.reply.changes for server in planned.servers if server.reply and server.reply.changes
+        }
         if not waiting:
             return planned
         if not approve(planned):
@@ -157,7 +172,9 @@ async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Ap
             return await _bring(workspace, caller, link, bundle, report)
 
         done = {s.name: s for s in await on_all([link for link in links if link.name in waiting], work, report)}
-        return CommandResult(workspace.label, servers=tuple(done.get(server.name, server) for server in planned.servers))
+        return CommandResult(
+            workspace.label, servers=tuple(done.get(server.name, server) for server in planned.servers)
+        )
 
 
 def _pending_changes(greeting: Hello, trust: int, bundle: int) -> tuple[Change, ...]:
@@ -179,24 +196,33 @@ async def _bring(workspace: Workspace, caller: Caller, link: Link, bundle: Signe
         for number in range(greeting.trust_version + 1, workspace.trust.version + 1):
             report({"t": "step", "server": link.name, "doing": f"trust version {number}"})
             body, blobs = chain.read_version(workspace.folder.trust, number)
-            await caller.push(link, sshsig.TRUST, body, blobs, (), report)
+            await caller.push(link, body, blobs, (), report)
         if greeting.bundle_version < bundle.version:
             report({"t": "step", "server": link.name, "doing": f"bundle version {bundle.version}"})
-            await caller.push(link, sshsig.BUNDLE, bundle.manifest, sshsig.dearmor(bundle.signature), bundle.files, report)
+            await caller.push(link, bundle.manifest, sshsig.dearmor(bundle.signature), bundle.files, report)
         return Reply("", "done" if changes else "unchanged", changes)
 
 
 def _grant_new_actions(workspace: Workspace, report: Report) -> None:
-    """A grant names actions one by one, so a new registry grants nothing; the operator's own full grant is signed anew."""
+    """A grant names actions one by one, so a new registry grants nothing; the operator's own full grant is signed
+    anew.
+    """
     from ..trust import chain
 
     trust, name = workspace.trust, workspace.key_name
     known = set(every_action())
     grown = []
     for key in trust.command:
-        full = key.name == name and len(key.grants) == 1 and not key.grants[0].where and "server.leave" in key.grants[0].actions
+        full = (
+            key.name == name
+            and len(key.grants) == 1
+            and not key.grants[0].where
+            and "server.leave" in key.grants[0].actions
+        )
         if full and not known <= set(key.grants[0].actions):
-            key = replace(key, grants=(replace(key.grants[0], actions=tuple(sorted(known | set(key.grants[0].actions)))),))
+            key = replace(
+                key, grants=(replace(key.grants[0], actions=tuple(sorted(known | set(key.grants[0].actions)))),)
+            )
         grown.append(key)
     if tuple(grown) == trust.command:
         return
@@ -206,7 +232,9 @@ def _grant_new_actions(workspace: Workspace, report: Report) -> None:
     workspace.refresh()
 
 
-async def remove(workspace: Workspace, name: str, *, plan: bool, approve: Approve, report: Report, forget: bool = False) -> CommandResult:
+async def remove(
+    workspace: Workspace, name: str, *, plan: bool, approve: Approve, report: Report, forget: bool = False
+) -> CommandResult:
     """Take ServerFlow off the server and the server out of the fleet. With `forget` the server is not contacted."""
     (name,) = _only(workspace, name)
     workspace.root_signer()
@@ -222,7 +250,9 @@ async def remove(workspace: Workspace, name: str, *, plan: bool, approve: Approv
         left = await _leave(workspace, workspace.link(name), op_id, report)
     _drop(workspace, name)
     notes = tuple(f"left on the server: {path}" for path in left)
-    return CommandResult(workspace.label, op_id, (ServerResult(name, Reply(op_id, "done", tuple(changes), notes=notes)),))
+    return CommandResult(
+        workspace.label, op_id, (ServerResult(name, Reply(op_id, "done", tuple(changes), notes=notes)),)
+    )
 
 
 async def _leave(workspace: Workspace, link: Link, op_id: str, report: Report) -> list[str]:
@@ -240,7 +270,9 @@ async def _leave(workspace: Workspace, link: Link, op_id: str, report: Report) -
                 await caller.greet(link)
             except (TrustError, Unreachable):
                 return [str(path) for path in reply.data.get("left", [])]
-        raise SfError("the server accepted to leave the fleet, but its login still works", server=link.name, hint="run it again")
+        raise SfError(
+            "the server accepted to leave the fleet, but its login still works", server=link.name, hint="run it again"
+        )
 
 
 def _drop(workspace: Workspace, name: str) -> None:

@@ -43,18 +43,38 @@ async def run_stanza(
 ) -> CommandResult:
     """Create or change a stanza and apply it, or remove what it stands for and then the stanza."""
     if action.verb == "remove":
-        return await _remove(workspace, action, selector, params, plan, approve, timeout_s or action.timeout, lock_wait_s, report)
+        return await _remove(
+            workspace, action, selector, params, plan, approve, timeout_s or action.timeout, lock_wait_s, report
+        )
     name = str(params["name"])
 
     def change(editor: Editor) -> None:
         editor.set_entry(action.table, name, _values(workspace, action, name, selector, params))
 
     key = f"{action.area}.{name}"
-    return await _edited(workspace, change, lambda resource_key: resource_key == key, selector, plan, approve, timeout_s, lock_wait_s, report)
+    return await _edited(
+        workspace,
+        change,
+        lambda resource_key: resource_key == key,
+        selector,
+        plan,
+        approve,
+        timeout_s,
+        lock_wait_s,
+        report,
+    )
 
 
 async def run_packages(
-    workspace: Workspace, selector: str, names: list[str], *, plan: bool, approve: Approve, timeout_s: int | None, lock_wait_s: int, report: Report
+    workspace: Workspace,
+    selector: str,
+    names: list[str],
+    *,
+    plan: bool,
+    approve: Approve,
+    timeout_s: int | None,
+    lock_wait_s: int,
+    report: Report,
 ) -> CommandResult:
     """`sf package install`: into the servers' package lists."""
 
@@ -63,7 +83,9 @@ async def run_packages(
             for package in names:
                 editor.add_to_list("servers", server, "packages", package)
 
-    return await _edited(workspace, change, lambda key: key == "package.all", selector, plan, approve, timeout_s, lock_wait_s, report)
+    return await _edited(
+        workspace, change, lambda key: key == "package.all", selector, plan, approve, timeout_s, lock_wait_s, report
+    )
 
 
 async def _edited(
@@ -83,7 +105,9 @@ async def _edited(
     editor = Editor(read_text(workspace.folder.fleet_toml))
     change(editor)
     names = set(workspace.select(selector))
-    wanted = [resource for resource in resources(parse(editor.text)) if meant(resource.key) and resource.server in names]
+    wanted = [
+        resource for resource in resources(parse(editor.text)) if meant(resource.key) and resource.server in names
+    ]
 
     def write() -> None:
         with edit(workspace.folder) as real:
@@ -91,21 +115,34 @@ async def _edited(
         workspace.refresh()
 
     return await apply_resources(
-        workspace, wanted, approve=approve, plan_only=plan, lock_wait_s=lock_wait_s, report=report, before_run=write, timeout_s=timeout_s
+        workspace,
+        wanted,
+        approve=approve,
+        plan_only=plan,
+        lock_wait_s=lock_wait_s,
+        report=report,
+        before_run=write,
+        timeout_s=timeout_s,
     )
 
 
-def _values(workspace: Workspace, action: Action, name: str, selector: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def _values(
+    workspace: Workspace, action: Action, name: str, selector: str, params: Mapping[str, Any]
+) -> dict[str, Any]:
     once = sorted(set(params) & _MOMENTARY)
     if once:
         raise UsageError(
-            f"--{once[0]} has no place in fleet.toml", hint=f"sf action run {action.name} --on {selector} name={name} {once[0]}=… runs it once"
+            f"--{once[0]} has no place in fleet.toml",
+            hint=f"sf action run {action.name} --on {selector} name={name} {once[0]}=… runs it once",
         )
     values = {file_key(action.name, param): value for param, value in params.items() if param != "name"}
     known = getattr(workspace.fleet, action.table).get(name)
     if known is not None:
         if set(workspace.select(known.on)) != set(workspace.select(selector)):
-            raise UsageError(f"{action.table}.{name} is on {known.on}; a name is used once in a fleet", hint="change `on` in fleet.toml, or give another name")
+            raise UsageError(
+                f"{action.table}.{name} is on {known.on}; a name is used once in a fleet",
+                hint="change `on` in fleet.toml, or give another name",
+            )
         return values
     return {"on": selector, **values}
 
@@ -134,7 +171,9 @@ async def _remove(
 
         async def look(link: Link) -> Reply:
             base = {"resource": key, "from": "", "to": ""}
-            reply = await caller.call(link, replace(request, mode="plan", read_only=True, base=base), new_ulid(), action.version, report)
+            reply = await caller.call(
+                link, replace(request, mode="plan", read_only=True, base=base), new_ulid(), action.version, report
+            )
             bases[link.name] = str((reply.receipt.get("base") or {}).get("hash", ""))
             return reply
 
@@ -147,7 +186,9 @@ async def _remove(
 
         async def work(link: Link) -> Reply:
             base = {"resource": key, "from": bases[link.name], "to": ""}
-            return await caller.call(link, replace(request, plan_sha256=approved[link.name], base=base), op_id, action.version, report)
+            return await caller.call(
+                link, replace(request, plan_sha256=approved[link.name], base=base), op_id, action.version, report
+            )
 
         done = CommandResult(workspace.label, op_id, await on_all(links, work, report))
     stanza = getattr(workspace.fleet, action.table).get(name)

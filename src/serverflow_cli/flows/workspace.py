@@ -52,7 +52,9 @@ class Workspace:
         try:
             text = (self.folder.trust / "1.json").read_text()
         except OSError as error:
-            raise ConfigError(f"{self.folder.trust}/1.json cannot be read: {error.strerror}", hint="in a new fleet: sf init") from error
+            raise ConfigError(
+                f"{self.folder.trust}/1.json cannot be read: {error.strerror}", hint="in a new fleet: sf init"
+            ) from error
         found = re.search(r'"fleet": "([0-9a-f]{32})"', text)
         if not found:
             raise ConfigError(f"{self.folder.trust}/1.json is not a trust file")
@@ -117,7 +119,9 @@ class Workspace:
         return self.folder.path / "pins.toml.sig"
 
     def write_pins(self, changed: dict[str, Pin]) -> None:
-        """Sign and write pins.toml. The signature goes first: a crash in between leaves a file that is refused, not trusted."""
+        """Sign and write pins.toml. The signature goes first: a crash in between leaves a file that is refused, not
+        trusted.
+        """
         from ..config import pins
         from ..config.atomic import locked, write_atomic
         from ..trust import sshsig
@@ -194,7 +198,9 @@ class Workspace:
         from ..transport.ssh import Endpoint
 
         server = self.fleet.servers[name]
-        return Endpoint(name, server.host, server.port, LOGIN, self.pins[name].host_keys, self.jump_endpoint(server.jump))
+        return Endpoint(
+            name, server.host, server.port, LOGIN, self.pins[name].host_keys, self.jump_endpoint(server.jump)
+        )
 
     def jump_endpoint(self, jump: str | None) -> Endpoint | None:
         from ..model.address import parse_jump
@@ -206,7 +212,9 @@ class Workspace:
         pin = self.pins.get(f"jump-{parsed.host}")
         if pin is None:
             raise ConfigError(f"the jump host {parsed.host} has no pin", hint="sf server add … --jump again")
-        return Endpoint(f"jump host {parsed.host}", parsed.host, parsed.port, parsed.user or getpass.getuser(), pin.host_keys)
+        return Endpoint(
+            f"jump host {parsed.host}", parsed.host, parsed.port, parsed.user or getpass.getuser(), pin.host_keys
+        )
 
     @asynccontextmanager
     async def caller(self) -> AsyncIterator[Caller]:

@@ -10,7 +10,8 @@ from serverflow_actions.kit.change import Change
 
 from ..errors import PartialFailure, SfError
 
-#: What flows tell while they work: {"t": "connect" | "step" | "note" …, "server": name, …}. Shown on stderr, never parsed.
+#: What flows tell while they work: {"t": "connect" | "step" | "note" …, "server": name, …}. Shown on stderr, never
+#: parsed.
 Report = Callable[[Mapping[str, Any]], None]
 Mode = Literal["run", "plan"]
 

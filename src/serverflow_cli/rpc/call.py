@@ -86,14 +86,18 @@ class Caller:
             self._keep(link, answer.frame)
         return _reply(answer, link, op_id, notes)
 
-    async def push(self, link: Link, namespace: str, body: bytes, blobs: Sequence[bytes], content: Sequence[bytes], report: Report) -> Reply:
+    async def push(
+        self, link: Link, body: bytes, blobs: Sequence[bytes], content: Sequence[bytes], report: Report
+    ) -> Reply:
         """Send a trust version or a bundle with its signatures; `content` are the bundle's files in order."""
         async with self._session(link) as (channel, greeting, nonce):
             await channel.write(framed(sshsig.pack_signed(body, blobs)))
             try:
                 answer = await self._answer(channel, link, report, content, 120)
             except (ConnectionLost, TimeoutError):
-                raise OutcomeUnknown("the connection was lost during the update", server=link.name, hint="run it again") from None
+                raise OutcomeUnknown(
+                    "the connection was lost during the update", server=link.name, hint="run it again"
+                ) from None
         self._check_echo(answer.body, link, body, greeting, nonce, "")
         self._keep(link, answer.frame)
         return _reply(answer, link, "", ())
@@ -121,14 +125,21 @@ class Caller:
         notes = []
         skew = abs(greeting.clock - time.time_ns() // 1_000_000)
         if skew > SKEW_WARNING_MS:
-            notes.append(f"its clock is {skew // 1000} s away from ours; that is harmless here, but certificates and logs will suffer")
+            notes.append(
+                f"its clock is {skew // 1000} s away from ours; that does no harm here, but to certificates and logs"
+            )
         if greeting.trust_version > self._operator.trust_version:
-            notes.append(f"it has trust version {greeting.trust_version}, this fleet folder {self._operator.trust_version}: pull the fleet folder")
+            notes.append(
+                f"it has trust version {greeting.trust_version}, this fleet folder {self._operator.trust_version}: "
+                "pull the fleet folder"
+            )
         if greeting.pending:
             notes.append(f"a safe change waits for confirmation there: {greeting.pending}")
         return tuple(notes)
 
-    def _command(self, link: Link, greeting: Hello, request: Request, op_id: str, version: int, secret_frame: bytes) -> bytes:
+    def _command(
+        self, link: Link, greeting: Hello, request: Request, op_id: str, version: int, secret_frame: bytes
+    ) -> bytes:
         limits = {"lock_wait_s": request.lock_wait_s}
         if request.timeout_s is not None:
             limits["timeout_s"] = request.timeout_s
@@ -157,7 +168,9 @@ class Caller:
         }
         return json.dumps(command, separators=(",", ":"), ensure_ascii=False).encode()
 
-    async def _answer(self, channel: Exec, link: Link, report: Report, blobs: Sequence[bytes], deadline: float | None) -> _Answer:
+    async def _answer(
+        self, channel: Exec, link: Link, report: Report, blobs: Sequence[bytes], deadline: float | None
+    ) -> _Answer:
         answer = _Answer()
         digest, length = hashlib.sha256(), 0
         while True:
@@ -189,11 +202,17 @@ class Caller:
             else:
                 raise Unreachable("the server sends something that is not our protocol", server=link.name)
 
-    def _check_echo(self, answer: Mapping[str, Any], link: Link, body: bytes, greeting: Hello, nonce: str, op_id: str) -> None:
+    def _check_echo(
+        self, answer: Mapping[str, Any], link: Link, body: bytes, greeting: Hello, nonce: str, op_id: str
+    ) -> None:
         """The answer must be to this very command, or the stored receipt of the same operation."""
         same_op = bool(op_id) and answer.get("op_id") == op_id and answer.get("server_id") == link.server_id
         fresh = (answer.get("nonce"), answer.get("challenge")) == (nonce, greeting.challenge)
-        exact = fresh and answer.get("body_sha256") == hashlib.sha256(body).hexdigest() and answer.get("server_id") == link.server_id
+        exact = (
+            fresh
+            and answer.get("body_sha256") == hashlib.sha256(body).hexdigest()
+            and answer.get("server_id") == link.server_id
+        )
         if not exact and not (same_op and answer.get("typ") == "receipt"):
             raise TrustError("the receipt belongs to another command", server=link.name, code="wrong-receipt")
 
@@ -247,7 +266,9 @@ def _check_output(body: Mapping[str, Any], digest: str, length: int, link: Link)
 
 def _unknown(link: Link, op_id: str, request: Request, error: Exception) -> SfError:
     if request.read_only:
-        return Unreachable(f"the connection was lost: {error}" if str(error) else "the server stopped answering", server=link.name)
+        return Unreachable(
+            f"the connection was lost: {error}" if str(error) else "the server stopped answering", server=link.name
+        )
     return OutcomeUnknown(
         "the connection was lost after the command was sent; the server goes on with it",
         server=link.name,
@@ -259,7 +280,9 @@ def _reply(answer: _Answer, link: Link, op_id: str, notes: tuple[str, ...]) -> R
     body = answer.body
     if body["outcome"] not in GOOD:
         failure = from_code(str(body["code"]) or str(body["outcome"]), str(body["message"]), server=link.name)
-        failure.reply = Reply(op_id, str(body["outcome"]), tuple(map(from_json, body["changes"])), body["data"], {}, "", body, notes)
+        failure.reply = Reply(
+            op_id, str(body["outcome"]), tuple(map(from_json, body["changes"])), body["data"], {}, "", body, notes
+        )
         raise failure
     return Reply(
         op_id,

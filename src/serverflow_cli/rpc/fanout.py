@@ -13,7 +13,9 @@ from .hello import Link
 AT_ONCE = 32
 
 
-async def on_all(links: Sequence[Link], work: Callable[[Link], Awaitable[Reply]], report: Report, at_once: int = AT_ONCE) -> tuple[ServerResult, ...]:
+async def on_all(
+    links: Sequence[Link], work: Callable[[Link], Awaitable[Reply]], report: Report, at_once: int = AT_ONCE
+) -> tuple[ServerResult, ...]:
     """Run `work` for each; one that fails leaves the others alone. The results are in the order of the links."""
     gate = asyncio.Semaphore(at_once)
 

@@ -55,7 +55,9 @@ def verified(payload: bytes, link: Link, nonce: str) -> Hello:
             str(body["pending"]),
         )
     except (KeyError, ValueError, TypeError):
-        raise Unreachable("the server speaks another version of the protocol", server=link.name, hint="sf server update") from None
+        raise Unreachable(
+            "the server speaks another version of the protocol", server=link.name, hint="sf server update"
+        ) from None
 
 
 def checked_body(payload: bytes, namespace: str, link: Link) -> dict[str, Any]:
@@ -64,7 +66,9 @@ def checked_body(payload: bytes, namespace: str, link: Link) -> dict[str, Any]:
         blobs, body = sshsig.unpack_signed(payload)
         signers = {sshsig.verify(blob, namespace, body) for blob in blobs}
     except TrustError as error:
-        raise TrustError(f"what the server signed is not valid: {error.message}", server=link.name, code="bad-signature") from None
+        raise TrustError(
+            f"what the server signed is not valid: {error.message}", server=link.name, code="bad-signature"
+        ) from None
     if signers != {link.identity}:
         raise TrustError(
             "the server's identity key is not the pinned one",

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ActionFailed, TrustError, Unreachable
 from .ssh import KEX, Endpoint, explain, library
@@ -38,7 +38,9 @@ class Destination:
 
 @dataclass(frozen=True)
 class Seen:
-    """The host key that a server shows, and where trust in it comes from. `origin` is "" when nobody vouches for it yet."""
+    """The host key that a server shows, and where trust in it comes from. `origin` is "" when nobody vouches for it
+    yet.
+    """
 
     host: str
     port: int
@@ -61,7 +63,9 @@ class AdminShell:
         """What the program printed. Raises ActionFailed with the end of what it said."""
         code, out, said = await self.attempt(argv, data, timeout)
         if code:
-            raise ActionFailed(_sudo_trouble(said) or f"{argv[0]}: {said[-500:] or f'exit code {code}'}", server=self._name)
+            raise ActionFailed(
+                _sudo_trouble(said) or f"{argv[0]}: {said[-500:] or f'exit code {code}'}", server=self._name
+            )
         return out
 
     async def attempt(self, argv: list[str], data: bytes = b"", timeout: float = 300) -> tuple[int, bytes, str]:
@@ -81,7 +85,8 @@ class AdminShell:
         except (asyncssh.Error, OSError) as error:
             raise Unreachable(f"the connection was lost: {error}", server=self._name) from None
         status = done.exit_status if done.exit_status is not None else 255
-        return status, bytes(done.stdout or b""), bytes(done.stderr or b"").decode("utf-8", "replace").strip()
+        out, said = cast(bytes, done.stdout or b""), cast(bytes, done.stderr or b"")
+        return status, out, said.decode("utf-8", "replace").strip()
 
 
 def _sudo_trouble(said: str) -> str:
@@ -100,7 +105,7 @@ async def look(destination: Destination) -> Seen:
     options = _options(destination)
     host, port, user = options.host, options.port, options.username
     endpoint = Endpoint(destination.name, host, port, user, ())
-    known = _known_keys(options, host, port)
+    known = _known_keys(host, port)
     async with _tunnel(destination) as tunnel:
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -113,7 +118,11 @@ async def look(destination: Destination) -> Seen:
                     server_host_key_algs=_wanted(known),
                 )
         except TimeoutError:
-            raise Unreachable(f"no answer from {host} port {port} within {CONNECT_S} s", server=destination.name, code="connect-timeout") from None
+            raise Unreachable(
+                f"no answer from {host} port {port} within {CONNECT_S} s",
+                server=destination.name,
+                code="connect-timeout",
+            ) from None
         except (asyncssh.Error, OSError) as error:
             raise explain(error, endpoint) from error
     if key is None:
@@ -130,8 +139,12 @@ async def look(destination: Destination) -> Seen:
 
 
 @contextlib.asynccontextmanager
-async def login(destination: Destination, seen: Seen, sudo_password: str, passphrase: Callable[[str], str]) -> AsyncIterator[AdminShell]:
-    """Log in, accepting no other host key than the one that was settled. `passphrase` asks for a key file's. Raises SfError."""
+async def login(
+    destination: Destination, seen: Seen, sudo_password: str, passphrase: Callable[[str], str]
+) -> AsyncIterator[AdminShell]:
+    """Log in, accepting no other host key than the one that was settled. `passphrase` asks for a key file's. Raises
+    SfError.
+    """
     asyncssh = library()
     endpoint = Endpoint(destination.name, seen.host, seen.port, seen.user, (seen.key,))
     async with _tunnel(destination) as tunnel:
@@ -148,9 +161,15 @@ async def login(destination: Destination, seen: Seen, sudo_password: str, passph
                     **_authentication(destination, passphrase),
                 )
         except TimeoutError:
-            raise Unreachable(f"no login to {seen.host} port {seen.port} within {CONNECT_S} s", server=destination.name, code="connect-timeout") from None
+            raise Unreachable(
+                f"no login to {seen.host} port {seen.port} within {CONNECT_S} s",
+                server=destination.name,
+                code="connect-timeout",
+            ) from None
         except asyncssh.KeyImportError as error:
-            raise TrustError(f"an SSH key cannot be used: {error}", server=destination.name, code="ssh-key-refused") from None
+            raise TrustError(
+                f"an SSH key cannot be used: {error}", server=destination.name, code="ssh-key-refused"
+            ) from None
         except (asyncssh.Error, OSError) as error:
             failure = explain(error, endpoint)
             if failure.code == "ssh-key-refused":
@@ -192,10 +211,12 @@ def _authentication(destination: Destination, passphrase: Callable[[str], str]) 
     return found
 
 
-def _known_keys(options: Any, host: str, port: int) -> set[str]:
+def _known_keys(host: str, port: int) -> set[str]:
     """What ~/.ssh/known_hosts and the system's list have for this host; revoked keys and certificates are left out."""
     asyncssh = library()
-    files = [path for path in (Path("~/.ssh/known_hosts").expanduser(), Path("/etc/ssh/ssh_known_hosts")) if path.is_file()]
+    files = [
+        path for path in (Path("~/.ssh/known_hosts").expanduser(), Path("/etc/ssh/ssh_known_hosts")) if path.is_file()
+    ]
     found: set[str] = set()
     for path in files:
         with contextlib.suppress(ValueError, OSError):
@@ -208,7 +229,11 @@ def _wanted(known: set[str]) -> list[str]:
     """Algorithms to ask for: those of the known keys; for a new server Ed25519 first."""
     types = [line.split(" ", 1)[0] for line in sorted(known)] or ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"]
     types.sort(key=lambda kind: kind != "ssh-ed25519")
-    return [name for kind in dict.fromkeys(types) for name in (("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,))]
+    return [
+        name
+        for kind in dict.fromkeys(types)
+        for name in (("rsa-sha2-512", "rsa-sha2-256") if kind == "ssh-rsa" else (kind,))
+    ]
 
 
 @contextlib.asynccontextmanager
@@ -223,7 +248,11 @@ async def _tunnel(destination: Destination) -> AsyncIterator[Any]:
     through = Destination(f"jump host {host}", host, user, int(port or 0), destination.identity_files)
     seen = await look(replace(through, jump=""))
     if not seen.origin:
-        raise TrustError(f"the jump host {host} is not in known_hosts", server=destination.name, hint=f"log in once with ssh: ssh {destination.jump}")
+        raise TrustError(
+            f"the jump host {host} is not in known_hosts",
+            server=destination.name,
+            hint=f"log in once with ssh: ssh {destination.jump}",
+        )
     try:
         async with asyncio.timeout(CONNECT_S):
             connection = await asyncssh.connect(
@@ -235,7 +264,9 @@ async def _tunnel(destination: Destination) -> AsyncIterator[Any]:
                 **_authentication(through, lambda _: ""),
             )
     except TimeoutError:
-        raise Unreachable(f"no login to the jump host {host}", server=destination.name, code="connect-timeout") from None
+        raise Unreachable(
+            f"no login to the jump host {host}", server=destination.name, code="connect-timeout"
+        ) from None
     except (asyncssh.Error, OSError) as error:
         failure = explain(error, Endpoint(f"jump host {host}", seen.host, seen.port, seen.user, (seen.key,)))
         raise failure from error

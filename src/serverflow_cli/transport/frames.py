@@ -1,4 +1,6 @@
-"""The byte stream of docs/protocol.md: what the server sends in frames, what the client writes with a length before it."""
+"""The byte stream of docs/protocol.md: what the server sends in frames, what the client writes with a length before
+it.
+"""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def library() -> ModuleType:
         import ctypes.util
 
         find = ctypes.util.find_library
-        ctypes.util.find_library = lambda name: None
+        ctypes.util.find_library = _find_nothing
         try:
             import asyncssh
         finally:
@@ -84,12 +84,15 @@ def library() -> ModuleType:
     return asyncssh
 
 
+def _find_nothing(name: str) -> str | None:  # noqa: ARG001  (the signature of ctypes.util.find_library)
+    return None
+
+
 class Connector:
     """Opens connections with one set of login keys: private keys as text, and an agent's socket path or ""."""
 
     def __init__(self, private_keys: Sequence[str], agent: str = "", timeout: float = 15.0) -> None:
-        asyncssh = library()
-        self._keys = [asyncssh.import_private_key(text) for text in private_keys]
+        self._keys = [library().import_private_key(text) for text in private_keys]
         self._agent = agent or None
         self._timeout = timeout
         self._parsed: dict[str, Any] = {}
@@ -107,7 +110,9 @@ class Connector:
 
     @contextlib.asynccontextmanager
     async def connect(self, endpoint: Endpoint) -> AsyncIterator[asyncssh.SSHClientConnection]:
-        """A connection that is closed at the end, or the held one. Raises Unreachable or TrustError, with what to look at."""
+        """A connection that is closed at the end, or the held one. Raises Unreachable or TrustError, with what to look
+        at.
+        """
         if endpoint in self._held:
             yield self._held[endpoint]
             return
@@ -119,19 +124,19 @@ class Connector:
 
     async def run(self, connection: asyncssh.SSHClientConnection, endpoint: Endpoint, request: str) -> Exec:
         """Start an exec request. Raises Unreachable."""
-        asyncssh = library()
+        lib = library()
         try:
             return Exec(await connection.create_process(request, encoding=None), endpoint.name)
-        except asyncssh.ChannelOpenError as error:
+        except lib.ChannelOpenError as error:
             raise Unreachable(f"the server refuses to run commands: {error.reason}", server=endpoint.name) from error
-        except (asyncssh.Error, OSError) as error:
+        except (lib.Error, OSError) as error:
             raise ConnectionLost(f"the connection ended: {error}", server=endpoint.name) from error
 
     async def _open(self, endpoint: Endpoint, tunnel: Any) -> asyncssh.SSHClientConnection:
-        asyncssh = library()
+        lib = library()
         try:
             async with asyncio.timeout(self._timeout):
-                connection: asyncssh.SSHClientConnection = await asyncssh.connect(
+                connection: asyncssh.SSHClientConnection = await lib.connect(
                     endpoint.host,
                     endpoint.port,
                     tunnel=tunnel or (),
@@ -152,7 +157,7 @@ class Connector:
                 return connection
         except TimeoutError:
             raise _timeout(endpoint, self._timeout) from None
-        except (asyncssh.Error, OSError) as error:
+        except (lib.Error, OSError) as error:
             raise explain(error, endpoint) from error
 
     def _trusted(self, endpoint: Endpoint) -> tuple[list[Any], list[Any], list[Any]]:
@@ -199,10 +204,13 @@ def explain(error: Exception, endpoint: Endpoint) -> SfError:
             "host key does not match the pinned key",
             server=endpoint.name,
             code="host-key-changed",
-            hint=f"if the server was reinstalled: sf server remove {endpoint.name} --forget, then sf server add; if not, someone may be in between",
+            hint=f"if the server was reinstalled: sf server remove {endpoint.name} --forget, then sf server add; "
+            "if not, someone may be in between",
         )
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
-        return TrustError("its host key is not pinned", server=endpoint.name, code="unknown-host-key", hint="sf server add")
+        return TrustError(
+            "its host key is not pinned", server=endpoint.name, code="unknown-host-key", hint="sf server add"
+        )
     if isinstance(error, asyncssh.PermissionDenied):
         return TrustError(
             f"{where} does not accept our SSH key for {endpoint.user}",
@@ -221,10 +229,26 @@ def explain(error: Exception, endpoint: Endpoint) -> SfError:
 
 _LOGIN_TROUBLE: Mapping[str, tuple[str, str, str]] = {
     "sudo: not found": ("no-sudo", "sudo is not installed on the server", "run sf server add again"),
-    "a password is required": ("no-sudo", "sudo asks for a password on the server", "run sf server add again: its sudo rule is gone"),
-    "is not allowed to": ("no-sudo", "sudo does not allow the runner", "run sf server add again: its sudo rule is gone"),
-    "bad interpreter": ("no-python", "python3 is missing on the server", "install python3, then run sf server add again"),
-    "unable to execute": ("no-python", "the runner cannot start: python3 is missing on the server", "install python3 there"),
+    "a password is required": (
+        "no-sudo",
+        "sudo asks for a password on the server",
+        "run sf server add again: its sudo rule is gone",
+    ),
+    "is not allowed to": (
+        "no-sudo",
+        "sudo does not allow the runner",
+        "run sf server add again: its sudo rule is gone",
+    ),
+    "bad interpreter": (
+        "no-python",
+        "python3 is missing on the server",
+        "install python3, then run sf server add again",
+    ),
+    "unable to execute": (
+        "no-python",
+        "the runner cannot start: python3 is missing on the server",
+        "install python3 there",
+    ),
     "runner: command not found": ("no-runner", "the runner is missing on the server", "run sf server add again"),
     "runner: not found": ("no-runner", "the runner is missing on the server", "run sf server add again"),
     "No module named": ("no-runner", "the runner's files are damaged on the server", "run sf server add again"),
@@ -236,4 +260,6 @@ def _why_no_hello(name: str, said: str, status: int | None) -> SfError:
         if words in said:
             return Unreachable(message, server=name, code=code, hint=hint)
     last = said.splitlines()[-1] if said else f"exit code {status}"
-    return Unreachable(f"the runner did not start: {last[:300]}", server=name, code="no-runner", hint="run sf server add again")
+    return Unreachable(
+        f"the runner did not start: {last[:300]}", server=name, code="no-runner", hint="run sf server add again"
+    )

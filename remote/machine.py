@@ -1,0 +1,52 @@
+"""The rare verbs on the machine itself, which the broker carries out for actions that declare them."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+
+from serverflow_actions.kit.host import HostError
+
+
+def set_hostname(name: str) -> None:
+    """In force at once, kept in hostname(5), and resolvable: sudo complains about a host that cannot find itself.
+
+    The files are written in place: in containers they are bind mounts, which cannot be replaced.
+    """
+    with open("/proc/sys/kernel/hostname", encoding="ascii") as file:
+        old = file.read().strip()
+    _in_place("/etc/hostname", name + "\n")
+    with open("/etc/hosts", encoding="utf-8", errors="surrogateescape") as file:
+        lines = file.read().splitlines()
+    entry = f"127.0.1.1\t{name}" + (f" {name.split('.')[0]}" if "." in name else "")
+    kept = [line for line in lines if not re.match(r"127\.0\.1\.1\s", line)]
+    at = next((n + 1 for n, line in enumerate(kept) if re.match(r"127\.0\.0\.1\s", line)), 0)
+    _in_place("/etc/hosts", "\n".join([*kept[:at], entry, *kept[at:]]) + "\n")
+    try:
+        import socket
+
+        socket.sethostname(name)
+    except OSError as error:
+        raise HostError(
+            f"the host name is kept for the next boot, but cannot be set now from {old}: {error.strerror}"
+        ) from error
+
+
+def set_timezone(zone: str) -> None:
+    """localtime(5), and Debian's /etc/timezone where it exists. timedatectl would leave the second one stale."""
+    if not os.path.isfile(f"/usr/share/zoneinfo/{zone}"):
+        raise HostError(f"there is no time zone {zone}")
+    temporary = f"/etc/.localtime.{secrets.token_hex(4)}"
+    os.symlink(f"/usr/share/zoneinfo/{zone}", temporary)
+    os.rename(temporary, "/etc/localtime")
+    if os.path.exists("/etc/timezone"):
+        _in_place("/etc/timezone", zone + "\n")
+
+
+def _in_place(path: str, text: str) -> None:
+    with open(path, "r+" if os.path.exists(path) else "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+        file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
