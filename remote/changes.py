@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from typing import Any
 
@@ -35,8 +36,14 @@ def perform(
     """Raises Denied before anything is burned; after that every way out is a receipt."""
     job: dict[str, Any] = {"action": command.action, "module": entry["module"], "params": dict(command.params)}
     params = sessions.check_params(job, values)
+    if store.burned(command.op_id):
+        _answer_burned(session, command, about)
+        return
     if safe.pending() and command.action not in _ALWAYS:
         raise Denied("pending-change", f"a safe change waits for confirmation: {safe.pending()}")
+    if command.confirm_s:
+        raise Denied("unsupported", f"{command.action} cannot be made a safe change yet")
+    user = sessions.app_user(entry, command.params)
     blobs = _receive_blobs(session, command)
     locks = entry["locks"]
     descriptor = -1
@@ -57,7 +64,7 @@ def perform(
         timeout, memory = sessions.limits(command, entry)
         job.update(
             about=about, manifest=entry, timeout=timeout, memory=memory, plan_sha256=command.plan_sha256, blobs=blobs,
-            user=sessions.app_user(entry, command.params), secrets=_keep_secrets(command.op_id, values),
+            user=user, secrets=_keep_secrets(command.op_id, values),
             base=_base(command),
         )  # fmt: skip
         blobs = ""
@@ -107,9 +114,7 @@ def _receive_blobs(session: Session, command: Command) -> str:
     if not command.blobs:
         return ""
     sessions.check_disk(sum(blob.size for blob in command.blobs))
-    folder = f"{layout.BLOBS}/{command.op_id}"
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder, mode=0o700)
+    folder = tempfile.mkdtemp(prefix=f"{command.op_id}-", dir=layout.BLOBS)
     try:
         session.channel.send(b"G", b"{}")
         for blob in command.blobs:
@@ -206,10 +211,7 @@ def _follow(session: Session, op_id: str, about: dict[str, Any]) -> None:
                 break
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
-    shown = store.read_file(f"{layout.RUN}/{op_id}/shown-once")
-    if shown:
-        session.channel.send(b"S", shown)
-        shutil.rmtree(f"{layout.RUN}/{op_id}", ignore_errors=True)
+    session.show_once(op_id)
     session.channel.send(b"R", frame)
 
 
@@ -231,7 +233,14 @@ def _answer_burned(session: Session, command: Command, about: dict[str, Any]) ->
 
 
 def indeterminate(session: Session, op_id: str, about: dict[str, Any]) -> bytes:
-    """Burned, not running, and no receipt: nobody can say how far it came, and it never runs again."""
+    """Burned, not running, and no receipt: nobody can say how far it came, and it never runs again.
+
+    Unless the executor died between chain and file: then the chain has the receipt.
+    """
+    chained = store.find_receipt(op_id)
+    if chained:
+        store.write_file(f"{store.op_folder(op_id)}/receipt", chained)
+        return chained
     body = receipt.build(
         about,
         "indeterminate",

@@ -68,6 +68,12 @@ def _op_cancel(params: Mapping[str, Any], tell: Tell) -> Answer:
     return "done", _status(op_id)
 
 
+def actor_of(op_id: str) -> str:
+    """The fingerprint of the key that asked for an operation; "" when it is not known."""
+    job = json.loads(store.read_file(f"{store.op_folder(op_id)}/job") or b"{}")
+    return str(job.get("about", {}).get("actor", {}).get("key", ""))
+
+
 def running(op_id: str) -> bool:
     """Whether the executor's unit is alive."""
     argv = ["systemctl", "is-active", "--quiet", executor_unit(op_id)]

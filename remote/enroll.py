@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import pwd
@@ -66,6 +67,9 @@ Match User serverflow
     AllowAgentForwarding no
     AllowStreamLocalForwarding no
 """
+
+# For an sshd_config that reads no drop-ins: this one file, so that no other drop-in starts to count. leave.py knows it.
+INCLUDE = f"Include {DROP_IN}\n"
 
 # The "" after the path forbids arguments: the runner's local requests are not for this account.
 SUDO = f"""# Written by serverflow: its login may start the runner, without arguments.
@@ -173,8 +177,9 @@ def place(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     """Users, folders, the server's own id and key, runner and registry. Harmless on its own: nothing can log in yet."""
     for step in (_folders, _users, _identity):
         step()
-    if request["version"] > _bundle_version():
-        _bundle(request, source)
+    manifest = base64.b64decode(request["manifest"])
+    if request["version"] > _bundle_version() or (request["version"] == _bundle_version() and _is_damaged(manifest)):
+        _bundle(request, manifest, source)
     write(f"{LIBEXEC}/runner", STUB, 0o755)
     return {
         "server_id": read(f"{CONFIG}/server_id").strip(),
@@ -235,17 +240,35 @@ def _identity() -> None:
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "serverflow identity", "-f", f"{STATE}/identity")
 
 
-def _bundle(request: dict[str, Any], source: BinaryIO) -> None:
+def _is_damaged(manifest: bytes) -> bool:
+    """Whether a file of the installed version is missing or another one: running this again repairs it."""
+    return any(
+        hashlib.sha256(_bytes(f"{LIBEXEC}/current/{file['path']}")).hexdigest() != file["sha256"]
+        for file in json.loads(manifest)["files"]
+    )
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _bundle(request: dict[str, Any], manifest: bytes, source: BinaryIO) -> None:
     """Over the administrator's own access; from here on only signed bundles come in, over the runner."""
-    manifest = base64.b64decode(request["manifest"])
     version = request["version"]
     staging = f"{LIBEXEC}/versions/.{version}.enroll"
     shutil.rmtree(staging, ignore_errors=True)
     files = json.loads(manifest)["files"]
     for file in files:
         path = f"{staging}/{file['path']}"
+        data = source.read(file["size"])
+        if hashlib.sha256(data).hexdigest() != file["sha256"]:
+            raise Failed("the connection ended while the runner was sent")
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        write(path, source.read(file["size"]), 0o644)
+        write(path, data, 0o644)
     write(f"{staging}/bundle.json", manifest, 0o644)
     write(f"{staging}/bundle.json.sig", request["signature"], 0o644)
     sys.path.insert(0, staging)
@@ -259,7 +282,10 @@ def _bundle(request: dict[str, Any], source: BinaryIO) -> None:
 
 
 def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
-    """What could lock out: trust, login keys, sudo and sshd, as a change that undoes itself unless confirmed."""
+    """What could lock out: trust, login keys, sudo and sshd, as a change that undoes itself unless confirmed.
+
+    Nothing is armed where all of it stands already.
+    """
     sys.path.insert(0, os.path.realpath(f"{LIBEXEC}/current"))
     import messages
     import safe
@@ -267,26 +293,49 @@ def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     import trust_store
 
     if safe.pending():
-        safe.rollback(safe.pending())
+        with contextlib.suppress(safe.Decided):  # confirmed, but the reply never came through
+            safe.rollback(safe.pending())
     _not_another_fleet(request)
-    trust_store.write_trust_files({name: base64.b64decode(data) for name, data in request["trust"].items()})
-    trust: messages.Trust = trust_store.current()
+    trust_files = {name: base64.b64decode(data) for name, data in request["trust"].items()}
+    newest = max((name for name in trust_files if name.endswith(".json")), key=lambda name: int(name[:-5]))
+    trust: messages.Trust = messages.parse_trust(trust_files[newest])
+    if _names(f"{CONFIG}/trust"):
+        # Trust only goes up, and the login keys follow from it: neither is part of what can be undone.
+        trust_store.write_trust_files(trust_files)
+        trust = trust_store.current()
+        if os.path.exists(DROP_IN):
+            write(KEYS, trust_store.login_keys(trust), 0o644)
+        if _is_open():
+            return {"armed": False}
+        claimed = []
+    else:
+        claimed = [f"{CONFIG}/trust/{name}" for name in sorted(trust_files)]
     write(BOOT_UNIT, BOOT, 0o644)
     run("systemctl", "daemon-reload")
     run("systemctl", "enable", "--quiet", "serverflow-rollback.service")
     store.boot_marker()
     store.keep_ballast()
     op_id = request["op_id"]
-    files = [SUDOERS, DROP_IN, KEYS, "/etc/ssh/sshd_config"]
+    files = [SUDOERS, DROP_IN, KEYS, "/etc/ssh/sshd_config", *claimed]
     safe.snapshot(op_id, "server.add", files, [], ["reload-ssh"])
-    deadline = safe.arm(op_id, request["seconds"])
     try:
+        safe.arm(op_id, request["seconds"])
+        if claimed:
+            trust_store.write_trust_files(trust_files)
         _open_login(trust_store.login_keys(trust))
-    except (Failed, OSError) as error:
+    except (Failed, OSError, subprocess.SubprocessError) as error:
         problems = safe.rollback(op_id)
         undone = "all was put back" if not problems else "not all could be put back: " + "; ".join(problems)
         raise Failed(f"{error} ({undone})") from error
-    return {"deadline": deadline}
+    return {"armed": True}
+
+
+def _is_open() -> bool:
+    """Whether an enrolment was finished before, and nothing of it was touched since."""
+    wanted = ((SUDOERS, SUDO, 0o440), (DROP_IN, SSHD, 0o644), (BOOT_UNIT, BOOT, 0o644))
+    if any(read(path) != text or os.stat(path).st_mode & 0o777 != mode for path, text, mode in wanted):
+        return False
+    return os.path.exists(KEYS) and not _overridden()
 
 
 def _not_another_fleet(request: dict[str, Any]) -> None:
@@ -307,21 +356,33 @@ def _open_login(keys: bytes) -> None:
     write(KEYS, keys, 0o644)
     os.makedirs(os.path.dirname(DROP_IN), mode=0o755, exist_ok=True)
     write(DROP_IN, SSHD, 0o644)
-    if not re.search(r"^\s*Include\s+/etc/ssh/sshd_config\.d/", read("/etc/ssh/sshd_config"), re.M | re.I):
-        write("/etc/ssh/sshd_config", "Include /etc/ssh/sshd_config.d/*.conf\n" + read("/etc/ssh/sshd_config"), 0o644)
+    if _overridden():
+        config = "/etc/ssh/sshd_config"
+        write(config, INCLUDE + read(config), os.stat(config).st_mode & 0o777)
     run("sshd", "-t")
-    effective = run("sshd", "-T", "-C", "user=serverflow,host=localhost,addr=127.0.0.1").lower()
-    for wanted in (
+    overridden = _overridden()
+    if overridden:
+        raise Failed(f"sshd would not use our settings: {overridden!r} is overridden in its configuration")
+    if re.search(r"^denyusers .*\bserverflow\b", _effective(), re.M):
+        raise Failed("sshd_config denies the user serverflow (DenyUsers)")
+    run("systemctl", "reload", "ssh.service")
+
+
+def _effective() -> str:
+    """What sshd does with our login, in lower case. Raises Failed when its configuration is broken."""
+    return run("sshd", "-T", "-C", "user=serverflow,host=localhost,addr=127.0.0.1").lower()
+
+
+def _overridden() -> str:
+    """The first of our settings that sshd does not use; "" when it uses all."""
+    effective = _effective()
+    wanted = (
         f"authorizedkeysfile {KEYS}",
         f"forcecommand sudo -n {LIBEXEC}/runner",
         "permittty no",
         "allowtcpforwarding no",
-    ):
-        if wanted.lower() not in effective:
-            raise Failed(f"sshd would not use our settings: {wanted!r} is overridden in its configuration")
-    if re.search(r"^denyusers .*\bserverflow\b", effective, re.M):
-        raise Failed("sshd_config denies the user serverflow (DenyUsers)")
-    run("systemctl", "reload", "ssh.service")
+    )
+    return next((setting for setting in wanted if setting.lower() not in effective), "")
 
 
 def undo(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class Run:
 
     def _one_worker(self, attempt: int) -> dict[str, Any]:
         job, manifest = self.job, self.job["manifest"]
-        wanted = sandbox.expand(manifest["writes"], job["params"])
+        wanted = sandbox.expand(manifest["writes"], job["params"]) + _app_folders(manifest, job["params"])
         folders = sandbox.open_folders(wanted)
         lines = sandbox.properties(
             manifest, folders, job["user"], job["timeout"], job["memory"], job["secrets"], job["blobs"]
@@ -176,7 +176,7 @@ class Run:
         except HostError as error:
             return {"error": str(error)}
         if message["verb"] == "package" and any(os.path.isdir(path) for path in missing):
-            return {"again": True}
+            return {"result": result, "again": True}
         return {"result": result}
 
     def _answer(self, process: subprocess.Popen[bytes], message: dict[str, Any]) -> None:
@@ -236,6 +236,14 @@ _OUTCOMES = {"timeout": "timeout", "out-of-memory": "out-of-memory", "killed": "
 
 def _failed(code: str, message: str) -> dict[str, Any]:
     return {"t": "end", "code": code, "message": message, "changes": [], "data": {}, "secrets": {}, "plan_sha256": ""}
+
+
+def _app_folders(manifest: dict[str, Any], params: dict[str, Any]) -> list[str]:
+    """The data folders of the app that the engine acts for, as its record has them. Its user can write no others."""
+    if manifest["run_as"] != "app":
+        return []
+    record = store.read_file(f"{layout.APPS}/{params.get('app') or params.get('name')}.json")
+    return [str(folder) for folder in json.loads(record)["data"]] if record else []
 
 
 def _stop(unit: str, process: subprocess.Popen[bytes]) -> None:

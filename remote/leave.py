@@ -16,6 +16,8 @@ _FILES = (
     "/etc/systemd/system/serverflow-rollback.service",
     "/etc/systemd/system/multi-user.target.wants/serverflow-rollback.service",
 )
+_SSHD_CONFIG = "/etc/ssh/sshd_config"
+_INCLUDE = "Include /etc/ssh/sshd_config.d/00-serverflow.conf\n"
 _FOLDERS = ("/usr/local/libexec/serverflow", "/etc/serverflow/trust", "/var/lib/serverflow", "/run/serverflow")
 
 
@@ -23,6 +25,7 @@ def main() -> None:
     for path in _FILES:
         if os.path.lexists(path):
             os.unlink(path)
+    _take_include_out()
     for command in (
         ["systemctl", "reload", "ssh.service"],
         ["pkill", "-KILL", "-u", "serverflow"],
@@ -39,6 +42,21 @@ def main() -> None:
     for folder in ("/etc/serverflow/apps", "/etc/serverflow"):
         if os.path.isdir(folder) and not os.listdir(folder):
             os.rmdir(folder)
+
+
+def _take_include_out() -> None:
+    """The line that enrolment puts first into an sshd_config that reads no drop-ins."""
+    with open(_SSHD_CONFIG, encoding="utf-8", errors="surrogateescape") as file:
+        first, rest = file.readline(), file.read()
+    if first != _INCLUDE:
+        return
+    found = os.stat(_SSHD_CONFIG)
+    temporary = _SSHD_CONFIG + ".serverflow"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", errors="surrogateescape") as file:
+        file.write(rest)
+        os.fchown(file.fileno(), found.st_uid, found.st_gid)
+        os.fchmod(file.fileno(), found.st_mode & 0o7777)
+    os.rename(temporary, _SSHD_CONFIG)
 
 
 if __name__ == "__main__":

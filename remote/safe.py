@@ -20,7 +20,8 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "LC_
 
 #: What is done after files were put back, by name: a snapshot holds data, never commands.
 _AFTER = {
-    "reload-ssh": ["systemctl", "reload", "ssh.service"],
+    # At boot sshd waits for the rollback; `reload` would wait for sshd, and both for ever.
+    "reload-ssh": ["systemctl", "try-reload-or-restart", "ssh.service"],
     "daemon-reload": ["systemctl", "daemon-reload"],
 }
 
@@ -106,7 +107,8 @@ def _timer(op_id: str) -> str:
 
 def confirm(op_id: str) -> None:
     """Keep the change. Raises NotPending, or Decided when the rollback was first."""
-    _decide(op_id, "confirmed")
+    if _verdict(op_id) != b"confirmed":
+        _decide(op_id, "confirmed")
     # Stopping the timer is tidiness: its rollback would find the verdict and stop.
     subprocess.run(["systemctl", "stop", f"{_timer(op_id)}.timer"], env=_ENVIRONMENT, check=False, capture_output=True)
     _clear(op_id)
@@ -115,8 +117,10 @@ def confirm(op_id: str) -> None:
 def rollback(op_id: str) -> list[str]:
     """Put everything back; returns what could not be. Raises NotPending or Decided. Safe to run again after a crash."""
     manifest = _manifest(op_id)
-    verdict = store.read_file(f"{folder(op_id)}/verdict")
-    if verdict != b"rolling-back":
+    if _verdict(op_id) == b"confirmed":
+        _clear(op_id)  # a crash may have come between the verdict and this
+        raise Decided("confirmed")
+    if _verdict(op_id) != b"rolling-back":
         _decide(op_id, "rolling-back")
     problems = []
     for entry in reversed(manifest["paths"]):
@@ -163,6 +167,10 @@ def _manifest(op_id: str) -> dict[str, Any]:
     if data is None:
         raise NotPending(f"no safe change {op_id}")
     return dict(json.loads(data))
+
+
+def _verdict(op_id: str) -> bytes:
+    return store.read_file(f"{folder(op_id)}/verdict") or b""
 
 
 def _decide(op_id: str, verdict: str) -> None:

@@ -8,6 +8,7 @@ accounts are asked of the broker instead.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,14 +24,7 @@ _CAPABILITIES = {
     "app": "",
 }
 
-_HIDDEN = (
-    layout.STATE,
-    "/run/dbus",
-    "/run/systemd/private",
-    "/run/docker.sock",
-    "/root/.ssh",
-    "/etc/ssh/sshd_config.d",
-)
+_HIDDEN = (layout.STATE, "/root/.ssh")
 
 #: Where folders of apps may be made: for a folder that does not exist yet its nearest existing parent is opened.
 _GROWING = ("/srv/", "/home/", "/opt/", "/var/www/", "/var/lib/")
@@ -90,6 +84,8 @@ def properties(
     found.append("ProtectHome=no" if homes else "ProtectHome=yes")
     found += [f"InaccessiblePaths=-{path}" for path in _HIDDEN if homes or not path.startswith("/root")]
     found += [f"ReadWritePaths={folder}" for folder in folders]
+    # An empty /run: every socket that root could ask for more lies there, also those that nobody thought of.
+    found.append("TemporaryFileSystem=/run:ro")
     if user:
         found += [f"User={user}"]
     if credential:
@@ -125,7 +121,8 @@ def effective(folders: Sequence[str]) -> dict[str, Any]:
     """Measured inside the unit, before the action's code is loaded."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-    closed = [path for path in (layout.STATE, "/run/dbus", "/run/systemd/private") if _reachable(path)]
+    closed = [layout.STATE] if _reachable(layout.STATE) else []
+    closed += _sockets("/run")
     guarded = [path for path in ("/etc", "/usr", "/var", "/boot", "/srv") if path not in folders and _writable(path)]
     return {
         "uid": os.getuid(),
@@ -136,6 +133,11 @@ def effective(folders: Sequence[str]) -> dict[str, Any]:
         "writable": guarded,
         "folders": list(folders),
     }
+
+
+def _sockets(folder: str) -> list[str]:
+    paths = [f"{parent}/{name}" for parent, _, names in os.walk(folder) for name in names]
+    return [path for path in paths if stat.S_ISSOCK(os.lstat(path).st_mode)]
 
 
 def _reachable(path: str) -> bool:

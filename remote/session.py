@@ -126,6 +126,8 @@ class Session:
 
     def _command(self, frame: bytes, signed: verify.Signed) -> None:
         about: dict[str, Any] | None = None
+        # Anew: a key may have been revoked since HELLO.
+        self.trust = trust_store.current()
         try:
             verified = authorise.verify_command(
                 signed,
@@ -183,7 +185,10 @@ class Session:
         if entry["profile"] == "core":
             import core
 
-            outcome, data = core.perform(command.action, self.core_params(command, entry), self.channel.tell)
+            params = self.core_params(command, entry)
+            outcome, data = core.perform(command.action, params, self.channel.tell)
+            if command.action in ("op.status", "op.follow") and core.actor_of(params["op"]) == about["actor"]["key"]:
+                self.show_once(params["op"])
             self._answer(
                 receipt.build(about, outcome, reply=True, data=data, sandbox={"profile": "core", "effective": {}})
             )
@@ -219,6 +224,16 @@ class Session:
     def core_params(self, command: Command, entry: dict[str, Any]) -> dict[str, Any]:
         job = {"action": command.action, "module": entry["module"], "params": dict(command.params)}
         return dict(vars(check_params(job, {})))
+
+    def show_once(self, op_id: str) -> None:
+        """Values that were made on the server, to the first who asks; they are in memory only, and gone after this."""
+        import shutil
+
+        folder = f"{layout.RUN}/{op_id}"
+        shown = store.read_file(f"{folder}/shown-once")
+        if shown:
+            self.channel.send(b"S", shown)
+            shutil.rmtree(folder, ignore_errors=True)
 
     # --- trust and bundle --------------------------------------------------------------------------------------------
 

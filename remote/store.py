@@ -152,11 +152,18 @@ def burn(op_id: str, frame: bytes) -> None:
         raise DiskFull(str(error)) from error
 
 
+def burned(op_id: str) -> bool:
+    return os.path.lexists(op_folder(op_id))
+
+
 def prune() -> None:
-    """Keep the newest operations. Their ids cannot be replayed: a command is bound to one connection's challenge."""
-    names = sorted(os.listdir(layout.OPS))
-    for name in names[:-OPS_KEPT]:
-        folder = op_folder(name)
+    """Keep the newest operations, by our clock: ids come from clients. What is removed cannot be replayed all the same,
+    since a command is bound to one connection's challenge.
+    """
+    folders = [op_folder(name) for name in os.listdir(layout.OPS)]
+    ended = [folder for folder in folders if os.path.exists(f"{folder}/receipt")]
+    ended.sort(key=lambda folder: os.stat(f"{folder}/receipt").st_mtime_ns)
+    for folder in ended[:-OPS_KEPT]:
         with contextlib.suppress(OSError):
             for entry in os.listdir(folder):
                 os.unlink(f"{folder}/{entry}")
@@ -280,12 +287,32 @@ def denials_this_hour() -> int:
     disk.
     """
     limit = now_ms() - 3_600_000
-    count = 0
-    for line in reversed(chain_lines()[-DENIALS_AN_HOUR:]):
-        body = json.loads(json.loads(line)["body"])
-        if body["outcome"] == "denied" and body["finished_at"] > limit:
-            count += 1
-    return count
+    bodies = (json.loads(json.loads(line)["body"]) for line in _tail(DENIALS_AN_HOUR))
+    return sum(body["outcome"] == "denied" and body["finished_at"] > limit for body in bodies)
+
+
+def find_receipt(op_id: str) -> bytes | None:
+    """The newest receipts' frame for an operation, from the chain."""
+    for line in reversed(_tail(OPS_KEPT)):
+        entry = json.loads(line)
+        if json.loads(entry["body"])["op_id"] == op_id:
+            blob = base64.b64decode(entry["sig"])
+            return b"\x01" + len(blob).to_bytes(2, "big") + blob + entry["body"].encode()
+    return None
+
+
+def _tail(count: int) -> list[bytes]:
+    """The last complete lines of the chain, oldest first; never more than 4 MiB of it is read."""
+    try:
+        with open(layout.CHAIN, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - (4 << 20))
+            file.seek(start)
+            data = file.read()
+    except FileNotFoundError:
+        return []
+    lines = data[: data.rfind(b"\n") + 1].splitlines()
+    return lines[1 if start else 0 :][-count:]
 
 
 def encode(value: Any) -> bytes:

@@ -18,10 +18,14 @@ class Link:
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self._source = source
         self._sink = sink
+        self._again = False
 
     def send(self, message: dict[str, Any]) -> None:
         self._sink.write(json.dumps(message).encode() + b"\n")
         self._sink.flush()
+        # Not sooner: what the package step did belongs into the receipt.
+        if self._again and message["t"] == "change":
+            raise Again
 
     def receive(self) -> dict[str, Any]:
         line = self._source.readline(1 << 20)
@@ -35,8 +39,7 @@ class Link:
 
         self.send({"t": "ask", "verb": verb, "arguments": arguments})
         answer = self.receive()
-        if "again" in answer:
-            raise Again
+        self._again = self._again or "again" in answer
         if "error" in answer:
             raise HostError(answer["error"])
         return dict(answer["result"])

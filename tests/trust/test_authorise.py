@@ -227,7 +227,7 @@ def test_one_grant_must_cover_all_of_it(fleet: Fleet) -> None:
         {"confirm_s": 3601},
         {"confirm_s": False},
         {"base": {}},
-        {"base": {"resource": "redis.cache", "from": "", "to": ""}},
+        {"base": {"resource": "redis.cache", "from": "", "to": "0"}},
         {"base": {"resource": "a b", "from": "", "to": "0" * 64}},
         {"plan_sha256": ""},
         {"secrets_commit": "x"},

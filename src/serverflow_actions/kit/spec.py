@@ -80,6 +80,7 @@ class Action:
     streams       the plan function of this read yields chunks of bytes instead of returning a dict
     destructive   asks for the name to be typed
     table         the table of fleet.toml that the short command edits ("redis"); "" for none
+    schedules     the parameter that names another action to run later: the key needs a grant for that one too; "" none
     """
 
     name: str
@@ -103,6 +104,7 @@ class Action:
     destructive: bool = False
     streams: bool = False
     table: str = ""
+    schedules: str = ""
 
     @property
     def area(self) -> str:
@@ -131,6 +133,7 @@ class Action:
             "ports": list(self.ports),
             "locks": list(self.locks),
             "streams": self.streams,
+            "schedules": self.schedules,
             "secrets": [p.name for p in self.params if p.secret],
         }
 
