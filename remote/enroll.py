@@ -390,7 +390,10 @@ def undo(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     sys.path.insert(0, os.path.realpath(f"{LIBEXEC}/current"))
     import safe
 
-    return {"problems": safe.rollback(request["op_id"])}
+    try:
+        return {"confirmed": False, "problems": safe.rollback(request["op_id"])}
+    except safe.Decided:
+        return {"confirmed": True, "problems": []}
 
 
 def _names(folder: str) -> list[str]:

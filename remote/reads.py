@@ -38,10 +38,16 @@ def perform(
     effective: dict[str, Any] = {}
     digest, length, buffer = hashlib.sha256(), 0, b""
     deadline = time.monotonic() + timeout
+    watch = select.poll()
+    watch.register(source, select.POLLIN)
+    watch.register(1, 0)  # only that its other end was closed
     try:
         while not end:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([source], [], [], left)[0]:
+            events = dict(watch.poll(left * 1000)) if left > 0 else {}
+            if 1 in events:
+                raise BrokenPipeError("nobody listens any more")
+            if not events:
                 # Following a log has no end of its own.
                 end = _end("" if manifest["streams"] else "timeout", f"the action did not end within {timeout} s")
                 break

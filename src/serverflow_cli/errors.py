@@ -5,10 +5,7 @@ The groups follow whose fault it was and what helps: fix the call, the files, th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from .model.result import Reply
+from typing import ClassVar
 
 
 class SfError(Exception):
@@ -23,8 +20,8 @@ class SfError(Exception):
         self.hint = hint
         self.code = code or self.default_code
         self.server = server
-        #: What the server said and did before it failed, where there is a receipt.
-        self.reply: Reply | None = None
+        #: What the server said and did before it failed, where there is a receipt: a model.result.Reply.
+        self.reply: object = None
 
 
 class UsageError(SfError):

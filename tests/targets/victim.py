@@ -98,7 +98,7 @@ class Victim:
             listed = json.load(content["bundle.json"])["files"]  # type: ignore[arg-type]  # a file has one
             return {file["path"]: content[file["path"]].read() for file in listed}  # type: ignore[union-attr]
 
-    def push_bundle(self, files: Mapping[str, bytes], *, key: Key | None = None, **changes: Any) -> Answer:
+    def push_bundle(self, files: Mapping[str, bytes], /, *, key: Key | None = None, **changes: Any) -> Answer:
         """A version more, signed by the release key or another; the manifest is true but for `changes`."""
         manifest = {"v": 1, "typ": "bundle", "version": self.bundle_version() + 1, "files": listing(files), **changes}
         content = [files[path] for path in sorted(files)]

@@ -78,6 +78,7 @@ class Action:
     run_as        "app": the engine runs as the user of the app that the parameter `app` (or `name`) names
     locks         locks that it takes; () is none, ("server",) the server's
     streams       the plan function of this read yields chunks of bytes instead of returning a dict
+    reveals       values made on the server that the result shows once, or that `--seal` puts away
     destructive   asks for the name to be typed
     table         the table of fleet.toml that the short command edits ("redis"); "" for none
     schedules     the parameter that names another action to run later: the key needs a grant for that one too; "" none
@@ -101,6 +102,7 @@ class Action:
     run_as: str = ""
     ports: tuple[str, ...] = ()
     locks: tuple[str, ...] = ("server",)
+    reveals: tuple[str, ...] = ()
     destructive: bool = False
     streams: bool = False
     table: str = ""

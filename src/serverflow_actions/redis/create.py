@@ -28,6 +28,7 @@ ConditionPathExists=/etc/redis/distribution-instance-wanted
     writes=(CONFIG_FOLDER, DATA_FOLDER, "/etc/systemd/system"),
     units=("redis-server@{name}.service",),
     packages=("redis-server",),
+    reveals=("password", "url"),
     table="redis",
     params=[
         NAME,

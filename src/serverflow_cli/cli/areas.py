@@ -8,12 +8,16 @@ from serverflow_actions import registry
 
 
 class Area(NamedTuple):
-    """A first word. `module` has its hand-written commands; "" when all of them come from the registry."""
+    """A first word. `module` has its hand-written commands; "" when all of them come from the registry.
+
+    `derived` says that an area with a module takes the rest of its commands from the registry all the same.
+    """
 
     name: str
     group: str
     summary: str
     module: str = ""
+    derived: bool = False
 
 
 FLEET, SERVERS, APPS, TRUST, OTHER = "Fleet", "Servers", "Apps and data", "Trust and history", "Other areas"
@@ -24,13 +28,14 @@ AREAS = (
     Area("plan", FLEET, "Show what would make the servers be as fleet.toml says", "apply"),
     Area("apply", FLEET, "Make the servers be as fleet.toml says", "apply"),
     Area("system", SERVERS, "The machine itself: facts, updates, reboot, name, time zone"),
-    Area("package", SERVERS, "Packages: list, install, remove, upgrade"),
+    Area("package", SERVERS, "Packages: list, install, remove"),
     Area("service", SERVERS, "systemd services: status, logs, start, stop, restart"),
     Area("user", SERVERS, "User accounts and their SSH keys"),
-    Area("file", SERVERS, "Files: show, put, remove"),
-    Area("app", APPS, "Applications: create, deploy, roll back, logs"),
+    Area("file", SERVERS, "Files in an app's data folders: put, show, list", "file", derived=True),
+    Area("app", APPS, "Apps: a user, data folders and a port; create, list, remove"),
     Area("redis", APPS, "Redis instances"),
     Area("action", TRUST, "Run any action by its name; list and describe them", "action"),
+    Area("secret", TRUST, "Values sealed to the operators: list, show", "secret"),
     Area("op", TRUST, "Operations: what ran, what runs, follow, cancel", "op"),
     Area("audit", TRUST, "The signed history: show it, verify it", "audit"),
     Area("applied", TRUST, "What was last applied to a server's resources, and by whom"),

@@ -48,10 +48,16 @@ class FlowCalls:
         timeout_s: int | None,
         lock_wait_s: int,
         report: Report,
+        blobs: tuple[bytes, ...] = (),
+        seal: bool = False,
     ) -> CommandResult:
         from ..flows.actions import run_action
 
-        return await run_action(
+        if seal:
+            from ..flows import sealing
+
+            sealing.seals(workspace)  # before anything is made that could not be sealed then
+        result = await run_action(
             workspace,
             action_name,
             selector,
@@ -62,7 +68,19 @@ class FlowCalls:
             timeout_s=timeout_s,
             lock_wait_s=lock_wait_s,
             report=report,
+            blobs=blobs,
         )
+        return sealing.put_away(workspace, result) if seal else result
+
+    async def secret_list(self, workspace: Workspace) -> CommandResult:
+        from ..flows.sealing import list_secrets
+
+        return await list_secrets(workspace)
+
+    async def secret_show(self, workspace: Workspace, name: str) -> CommandResult:
+        from ..flows.sealing import show_secret
+
+        return await show_secret(workspace, name)
 
     async def plan(self, workspace: Workspace, *, selector: str, only: str | None, report: Report) -> CommandResult:
         from ..flows.apply import plan
@@ -127,11 +145,11 @@ class FlowCalls:
         return await update(workspace, selector=selector, plan=plan, approve=approve, report=report)
 
     async def server_remove(
-        self, workspace: Workspace, name: str, *, plan: bool, approve: Approve, report: Report
+        self, workspace: Workspace, name: str, *, forget: bool, plan: bool, approve: Approve, report: Report
     ) -> CommandResult:
         from ..flows.servers import remove
 
-        return await remove(workspace, name, plan=plan, approve=approve, report=report)
+        return await remove(workspace, name, forget=forget, plan=plan, approve=approve, report=report)
 
     async def op_list(self, workspace: Workspace, *, limit: int) -> CommandResult:
         from ..flows.ops import list_ops

@@ -45,8 +45,8 @@ def files() -> dict[str, str]:
 
 
 def commands() -> Iterator[tuple[str, Any, typer.Context, Action | None]]:
-    """Each command of the tree: `service restart`, the command, its context, its action if it is derived from one."""
-    tree = root()
+    """Each command of the tree: `service restart`, the command, its context, its action if it has one."""
+    tree, derived = root(), {area.name for area in areas() if area.derived}
     top = typer.Context(tree, info_name="sf")
     for name in tree.list_commands(top):
         command = tree.get_command(top, name)
@@ -56,7 +56,7 @@ def commands() -> Iterator[tuple[str, Any, typer.Context, Action | None]]:
             continue
         for verb in command.list_commands(context):
             found = command.get_command(context, verb)
-            written = verb in command.commands
+            written = verb in command.commands and name not in derived
             action = None if written else registry.load(f"{name}.{verb}")
             yield f"{name} {verb}", found, typer.Context(found, info_name=verb, parent=context), action
 

@@ -13,12 +13,12 @@ from serverflow_actions.kit.spec import Action, BadParams, Param, parse
 from ..errors import UsageError
 from ..model.result import CommandResult
 from ..ui.units import duration, size
-from .options import Confirm, LockWait, On, Plan, Timeout, Yes, seconds
+from .options import Confirm, LockWait, On, Plan, Seal, Timeout, Yes, seconds
 from .seen import remember_units
 from .session import Session
 
 #: The options that generated commands share; no parameter of an action may have such a name.
-COMMON = ("on", "plan", "yes", "confirm", "timeout", "lock_wait")
+COMMON = ("on", "plan", "yes", "confirm", "timeout", "lock_wait", "seal")
 RESERVED = frozenset((*COMMON, "json", "fleet", "verbose", "debug", "no_color", "help"))
 _DEFAULT_LOCK_WAIT = "30s"
 
@@ -46,6 +46,8 @@ def run(
     confirm: str | None = None,
     timeout: str | None = None,
     lock_wait: str | None = None,
+    seal: bool | None = False,
+    blobs: tuple[bytes, ...] = (),
 ) -> int:
     """Check the values here, by the same door that the server uses, then run the action and show the result."""
     try:
@@ -71,6 +73,8 @@ def run(
             timeout_s=timeout_s,
             lock_wait_s=lock_wait_s,
             report=session.report,
+            blobs=blobs,
+            seal=bool(seal) and not plan,
         )
     )
     if action.area == "service":
@@ -138,6 +142,8 @@ def _signature(action: Action) -> list[inspect.Parameter]:
         common += [_keyword("plan", Plan, False)]
         common += [_keyword("confirm", Confirm, None)] if action.destructive else [_keyword("yes", Yes, False)]
     common += [_keyword("timeout", Timeout, None)]
+    if action.reveals:
+        common += [_keyword("seal", Seal, False)]
     if action.locks:
         common += [_keyword("lock_wait", LockWait, _DEFAULT_LOCK_WAIT)]
     return [context, *params, *common]

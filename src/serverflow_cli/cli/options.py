@@ -28,6 +28,7 @@ Only = Annotated[str | None, typer.Option("--only", metavar="AREA", help="Only t
 Plan = Annotated[bool, typer.Option("--plan", help="Show what would change, and change nothing")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
 Confirm = Annotated[str | None, typer.Option("--confirm", metavar="NAME", help="The name that would have to be typed")]
+Seal = Annotated[bool, typer.Option("--seal", help="Seal new passwords into secrets.toml instead of showing them")]
 Timeout = Annotated[
     str | None, typer.Option("--timeout", metavar="DURATION", help="Give up after this time, such as 5m")
 ]

@@ -130,12 +130,20 @@ def update(context: typer.Context, on: OnAll = None, plan: Plan = False, yes: Ye
     return session.finish(result, mutates=True, planned=plan)
 
 
-def remove(context: typer.Context, name: Server, plan: Plan = False, confirm: Confirm = None) -> int:
+def remove(
+    context: typer.Context,
+    name: Server,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Do not contact it: it is gone for good, or was reinstalled")
+    ] = False,
+    plan: Plan = False,
+    confirm: Confirm = None,
+) -> int:
     """Take the runner, its account and its keys off a server, and the server out of the fleet."""
     session: Session = context.obj
     approve = session.approver(yes=False, name=name, confirm=name if plan else confirm)
     result = session.in_workspace(
-        lambda w: session.flows.server_remove(w, name, plan=plan, approve=approve, report=session.report)
+        lambda w: session.flows.server_remove(w, name, forget=forget, plan=plan, approve=approve, report=session.report)
     )
     return session.finish(result, mutates=True, planned=plan)
 

@@ -81,12 +81,14 @@ class RootGroup(Group):
 class AreaGroup(Group):
     """The commands of one area: `written` by hand, or one for each of its actions in the registry.
 
-    Where commands are written by hand, what the area has in the registry is their other half and no command itself.
+    Where commands are written by hand, what the area has in the registry is their other half and no command itself,
+    unless the area is `derived`: then what is not written by hand comes from the registry.
     """
 
     def __init__(self, area: Area, written: dict[str, Any] | None = None) -> None:
         super().__init__(name=area.name, commands=written or {}, add_help_option=False, rich_markup_mode=None)
-        self._verbs = registry.verbs(area.name) if written is None else []
+        derived = registry.verbs(area.name) if written is None or area.derived else []
+        self._verbs = [verb for verb in derived if verb not in self.commands]
 
     def list_commands(self, _context: Any) -> list[str]:
         return [*self.commands, *self._verbs]

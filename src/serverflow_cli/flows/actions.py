@@ -12,6 +12,7 @@ from serverflow_actions.kit.spec import Action
 from ..errors import SfError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
+from . import reboot
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -70,33 +71,30 @@ async def run_action(
             report=report,
         )
     links = workspace.links(names)
-    request = Request(
-        action_name,
-        dict(params),
-        secrets=secrets,
-        blobs=blobs,
-        timeout_s=timeout_s or action.timeout,
-        lock_wait_s=lock_wait_s,
-    )
+    # For a reboot --timeout is the wait for the server's return.
+    limit = action.timeout if action_name == "system.reboot" else timeout_s or action.timeout
+    request = Request(action_name, dict(params), secrets=secrets, blobs=blobs, timeout_s=limit, lock_wait_s=lock_wait_s)
     async with workspace.caller() as caller:
         if action.kind == "read":
-            return await _on_all(
-                workspace,
-                caller,
-                links,
-                action,
-                replace(request, read_only=True, timeout_s=timeout_s or action.timeout),
-                report,
-            )
+            return await _on_all(workspace, caller, links, action, replace(request, read_only=True), report)
         planned = await _on_all(
             workspace, caller, links, action, replace(request, mode="plan", read_only=True, blobs=()), report
         )
-        if plan or planned.error:
+        approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply and not s.error}
+        if plan or not approved:
             return planned
         if not approve(planned):
             raise SfError("nothing was done", code="declined")
-        approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply}
-        return await _on_all(workspace, caller, links, action, request, report, approved)
+        links = [link for link in links if link.name in approved]
+        done = await _on_all(
+            workspace, caller, links, action, request, report, approved, timeout_s or reboot.BACK_WITHIN_S
+        )
+    if action_name == "package.remove":
+        from .stanza import forget_packages
+
+        forget_packages(workspace, [s.name for s in done.servers if not s.error], params["names"])
+    ran = {server.name: server for server in done.servers}
+    return replace(done, servers=tuple(ran.get(server.name, server) for server in planned.servers))
 
 
 async def _on_all(
@@ -107,6 +105,7 @@ async def _on_all(
     request: Request,
     report: Report,
     approved: Mapping[str, str] | None = None,
+    back_within_s: int = 0,
 ) -> CommandResult:
     from ..rpc.fanout import on_all
 
@@ -114,7 +113,10 @@ async def _on_all(
 
     async def work(link: Link) -> Reply:
         mine = replace(request, plan_sha256=approved[link.name]) if approved else request
-        return await caller.call(link, mine, op_id, action.version, report)
+        reply = await caller.call(link, mine, op_id, action.version, report)
+        if action.name == "system.reboot" and mine.mode == "run":
+            await reboot.wait_until_back(caller, link, reply, back_within_s, report)
+        return reply
 
     servers = await on_all(links, work, report)
     return CommandResult(workspace.label, op_id, servers)

@@ -11,7 +11,7 @@ from serverflow_actions.kit.change import Change
 
 from ..errors import PlanChanged, SfError
 from ..model.ids import new_ulid
-from ..model.result import CommandResult, Reply, Report, Request, ServerResult
+from ..model.result import CommandResult, Reply, Report, Request, ServerResult, reply_of
 from ..plan.desired import not_planned, resources
 from ..plan.diff import unmanaged
 from ..plan.resource import Resource, resource_hash
@@ -36,6 +36,15 @@ class Planned:
     def due(self) -> bool:
         """Something differs on the server, or the server does not know yet that this is what we want."""
         return bool(self.reply.changes) or self.base != resource_hash(self.resource)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the server remarks, and whose other wish this one would take the place of."""
+        known: Mapping[str, Any] = self.reply.receipt.get("base") or {}
+        if not self.base or self.base == resource_hash(self.resource):
+            return self.reply.notes
+        other = f"{self.resource.key} was last applied with other settings, by {known['by']} in op {known['op_id']}"
+        return (*self.reply.notes, other)
 
 
 async def plan(workspace: Workspace, *, selector: str, only: str | None, report: Report) -> CommandResult:
@@ -88,8 +97,11 @@ async def apply_resources(
     async with workspace.caller() as caller:
         planned, failures = await plan_all(workspace, caller, wanted, report)
         preview = CommandResult(workspace.label, servers=_summary(planned, failures))
-        if plan_only or failures:
+        failed = {result.name for result in failures}
+        if plan_only or failed >= planned.keys():
             return preview
+        # One server that cannot be asked holds up nothing on the others.
+        planned = {name: items for name, items in planned.items() if name not in failed}
         if any(item.reply.changes for items in planned.values() for item in items) and not approve(preview):
             raise SfError("nothing was done", code="declined")
         before_run()
@@ -166,8 +178,8 @@ async def _apply_on(
                 reply = await caller.call(link, request, op_id, action.version, report)
             except SfError as error:
                 # What was done before the failure belongs into the result too.
-                done = error.reply.changes if error.reply else ()
-                error.reply = Reply(op_id, error.reply.outcome if error.reply else error.code, (*changes, *done))
+                partial = reply_of(error) or Reply(op_id, error.code)
+                error.reply = Reply(op_id, partial.outcome, (*changes, *partial.changes))
                 raise
             changes += reply.changes
             data |= reply.data if len(due) == 1 else {}
@@ -215,8 +227,11 @@ async def _unmanaged(
 
 def _summary(planned: Mapping[str, Sequence[Planned]], failures: Sequence[ServerResult]) -> tuple[ServerResult, ...]:
     failed = {result.name: result for result in failures}
-    return tuple(
-        failed.get(name)
-        or ServerResult(name, Reply("", "done", tuple(change for item in items for change in item.reply.changes)))
-        for name, items in planned.items()
-    )
+    return tuple(failed.get(name) or ServerResult(name, _sum(items)) for name, items in planned.items())
+
+
+def _sum(items: Sequence[Planned]) -> Reply:
+    """A server's forecasts as one; with nothing to change in any of them, that is the outcome."""
+    changes = tuple(change for item in items for change in item.reply.changes)
+    notes = tuple(dict.fromkeys(note for item in items for note in item.notes))
+    return Reply("", "done" if changes else "unchanged", changes, notes=notes)

@@ -7,13 +7,14 @@ before a fresh connection as the new login has answered with a verified receipt.
 from __future__ import annotations
 
 import base64
+import getpass
 import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from serverflow_actions import registry
 
@@ -24,9 +25,10 @@ from ..model.ids import new_ulid
 from ..model.result import CommandResult, Report, Request, ServerResult
 from . import bundles
 from .ask import Ask
-from .workspace import Workspace
+from .workspace import LOGIN, Workspace, jump_pin_name
 
 if TYPE_CHECKING:
+    from ..config.pins import Origin
     from ..rpc.hello import Link
     from ..transport.admin import AdminShell, Destination, Seen
     from .bundles import SignedBundle
@@ -60,11 +62,15 @@ async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Re
     """
     from ..transport import admin
 
-    _check_name(workspace, request)
+    if request.name in ("all", "local"):
+        raise UsageError(f"{request.name} is reserved")
     workspace.root_signer()  # before anything is touched: without it the server could not be granted
     destination = _destination(request)
     report({"t": "step", "server": request.name, "doing": f"looking at {destination.host}"})
-    seen = _settle(await admin.look(destination), request, ask, report)
+    through = await admin.look_at_jump(destination) if destination.jump else None
+    shown = await admin.look(destination)
+    _check_name(workspace, request, shown)
+    seen = _settle(shown, request, ask, report)
     password = (
         ask.hidden(f"sudo password for {seen.user} on {seen.host}", otherwise="run it on a terminal")
         if request.ask_sudo
@@ -76,16 +82,19 @@ async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Re
         bundle = bundles.ensure(workspace, report)
         placed = await server.place(bundle)
         _check_not_a_clone(workspace, request.name, placed["server_id"])
+        _check_identity(workspace, request, placed)
         _grant(workspace, placed["server_id"], report)
+        jump = _pin_jump(workspace, request, through)
         _pin(workspace, request, seen, placed)
         op_id = new_ulid()
-        await server.arm(workspace, op_id)
+        armed = await server.arm(workspace, op_id)
         try:
-            reply = await _prove(workspace, request, seen, op_id, report)
+            reply = await _prove(workspace, _link(workspace, request.name, seen, jump), op_id if armed else "", report)
         except SfError:
-            await server.undo(op_id)
+            if armed:
+                await server.undo(op_id)
             raise
-    _enter(workspace, request, seen)
+    _enter(workspace, request, seen, jump)
     result = ServerResult(request.name, reply)
     return CommandResult(
         str(workspace.folder.path),
@@ -96,17 +105,9 @@ async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Re
     )
 
 
-def _check_name(workspace: Workspace, request: EnrollRequest) -> None:
+def _check_name(workspace: Workspace, request: EnrollRequest, seen: Seen) -> None:
     known = workspace.fleet.servers.get(request.name)
-    host = _destination(request).host
-    if request.name in ("all", "local"):
-        raise UsageError(f"{request.name} is reserved")
-    if (
-        known
-        and request.name in workspace.pins
-        and known.host != host
-        and workspace.pins[request.name].address.rpartition(":")[0] != host
-    ):
+    if known and request.name in workspace.pins and known.host != seen.host:
         raise UsageError(
             f"{request.name} is {known.host} already", hint="give another name, or sf server remove it first"
         )
@@ -123,6 +124,10 @@ def _destination(request: EnrollRequest) -> Destination:
         port = request.port or (parsed.port if explicit else 0)
     except ValueError as error:
         raise UsageError(f"{request.destination!r}: {error}", hint="sf server add web1 root@203.0.113.7") from None
+    try:
+        parse_jump(request.jump) if request.jump else None
+    except ValueError as error:
+        raise UsageError(f"--jump: {error}", hint="--jump ana@bastion.example.com") from None
     return Destination(request.name, parsed.host, parsed.user, port, request.identity_files, request.jump or "")
 
 
@@ -226,8 +231,11 @@ class _Server:
         }
         return await self._stage("place", "placing the runner", request, b"".join(bundle.files))
 
-    async def arm(self, workspace: Workspace, op_id: str) -> None:
-        """Trust, sudo and sshd; undone by the server itself after two minutes unless it is confirmed."""
+    async def arm(self, workspace: Workspace, op_id: str) -> bool:
+        """Trust, sudo and sshd; undone by the server itself after two minutes unless it is confirmed.
+
+        False when all of it stood already and nothing was done.
+        """
         folder = workspace.folder.trust
         versions = range(1, workspace.trust.version + 1)
         files = {
@@ -237,12 +245,16 @@ class _Server:
         }
         encoded = {name: base64.b64encode(data).decode() for name, data in files.items()}
         request = {"op_id": op_id, "fleet": workspace.fleet_id, "trust": encoded, "seconds": CONFIRM_S}
-        await self._stage("arm", "opening the login", request)
+        return bool((await self._stage("arm", "opening the login", request))["armed"])
 
     async def undo(self, op_id: str) -> None:
         """Best effort: the server does the same by itself at the deadline."""
         try:
-            await self._stage("undo", "putting everything back", {"op_id": op_id})
+            undone = await self._stage("undo", "putting everything back", {"op_id": op_id})
+            for problem in undone["problems"]:
+                self._report({"t": "note", "server": self._name, "text": f"could not be put back: {problem}"})
+            if undone["confirmed"]:
+                self._report({"t": "note", "server": self._name, "text": "it was confirmed all the same: run it again"})
         except SfError as error:
             self._report(
                 {
@@ -301,37 +313,56 @@ def _grant(workspace: Workspace, server_id: str, report: Report) -> None:
 
 def _pin(workspace: Workspace, request: EnrollRequest, seen: Seen, placed: dict[str, Any]) -> None:
     known = workspace.pins.get(request.name)
-    if (
-        known
-        and (known.server_id, known.identity) == (placed["server_id"], placed["identity"])
-        and seen.key in known.host_keys
-    ):
+    if known and known.server_id == placed["server_id"] and seen.key in known.host_keys:
         return
-    if known and known.server_id != placed["server_id"] and request.name in workspace.fleet.servers:
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    address = f"{seen.host}:{seen.port}"
+    pin = Pin(
+        request.name, (seen.key,), cast("Origin", seen.origin), moment, address, placed["server_id"], placed["identity"]
+    )
+    workspace.write_pins(lambda pins: pins | {request.name: pin})
+
+
+def _check_identity(workspace: Workspace, request: EnrollRequest, placed: dict[str, Any]) -> None:
+    """A server that is in the fleet already must be that server. An enrolment that never ended binds nothing."""
+    known = workspace.pins.get(request.name)
+    found = (placed["server_id"], placed["identity"])
+    if known and request.name in workspace.fleet.servers and (known.server_id, known.identity) != found:
         raise TrustError(
             "it has another identity than the pinned one",
             server=request.name,
             code="identity-changed",
             hint=f"if it was reinstalled: sf server remove {request.name} --forget, then add it again",
         )
-    origin: Any = seen.origin
-    moment = datetime.now(UTC).isoformat(timespec="seconds")
-    pin = Pin(
-        request.name, (seen.key,), origin, moment, f"{seen.host}:{seen.port}", placed["server_id"], placed["identity"]
-    )
-    workspace.write_pins({**workspace.pins, request.name: pin})
 
 
-async def _prove(workspace: Workspace, request: EnrollRequest, seen: Seen, op_id: str, report: Report) -> Any:
-    """A fresh connection as the new login, with a verified HELLO, confirms the change. Raises SfError."""
-    link = _link(workspace, request, seen)
-    report({"t": "step", "server": request.name, "doing": "confirming over a fresh connection"})
+def _pin_jump(workspace: Workspace, request: EnrollRequest, through: Seen | None) -> str | None:
+    """Pin the jump host's key; returns `jump` for fleet.toml, with what ~/.ssh/config said of an alias."""
+    if through is None or request.jump is None:
+        return None
+    name = jump_pin_name(through.host, through.port)
+    known = workspace.pins.get(name)
+    if known is None or known.host_keys != (through.key,):
+        moment = datetime.now(UTC).isoformat(timespec="seconds")
+        pin = Pin(name, (through.key,), cast("Origin", through.origin), moment, f"{through.host}:{through.port}")
+        workspace.write_pins(lambda pins: pins | {name: pin})
+    # One's own name is left out: colleagues have theirs.
+    login = f"{through.user}@" if "@" in request.jump or through.user != getpass.getuser() else ""
+    host = f"[{through.host}]" if ":" in through.host else through.host
+    return f"{login}{host}" + (f":{through.port}" if through.port != 22 else "")
+
+
+async def _prove(workspace: Workspace, link: Link, op_id: str, report: Report) -> Any:
+    """A fresh connection as the new login, with a verified HELLO, confirms the change. Raises SfError.
+
+    Without an `op_id` there is nothing to confirm, and a signed read proves that the login works.
+    """
+    report({"t": "step", "server": link.name, "doing": "confirming over a fresh connection"})
+    action, params = ("safe.confirm", {"op": op_id}) if op_id else ("safe.status", {})
+    request = Request(action, params, timeout_s=60, read_only=not op_id)
     async with workspace.caller() as caller:
         await _reachable(caller, link)
-        version = registry.load("safe.confirm").version
-        return await caller.call(
-            link, Request("safe.confirm", {"op": op_id}, timeout_s=60), new_ulid(), version, report
-        )
+        return await caller.call(link, request, new_ulid(), registry.load(action).version, report)
 
 
 async def _reachable(caller: Any, link: Link) -> None:
@@ -349,20 +380,19 @@ async def _reachable(caller: Any, link: Link) -> None:
             await asyncio.sleep(0.2)
 
 
-def _link(workspace: Workspace, request: EnrollRequest, seen: Seen) -> Link:
+def _link(workspace: Workspace, name: str, seen: Seen, jump: str | None) -> Link:
     from ..rpc.hello import Link
     from ..transport.ssh import Endpoint
     from ..trust.keys import parse_public
-    from .workspace import LOGIN
 
-    pin = workspace.pins[request.name]
-    endpoint = Endpoint(request.name, seen.host, seen.port, LOGIN, pin.host_keys, workspace.jump_endpoint(request.jump))
+    pin = workspace.pins[name]
+    endpoint = Endpoint(name, seen.host, seen.port, LOGIN, pin.host_keys, workspace.jump_endpoint(jump))
     return Link(endpoint, pin.server_id, parse_public(pin.identity))
 
 
-def _enter(workspace: Workspace, request: EnrollRequest, seen: Seen) -> None:
+def _enter(workspace: Workspace, request: EnrollRequest, seen: Seen, jump: str | None) -> None:
     """Into fleet.toml, last. Roles and tags that were given replace the ones that are there; others stay."""
-    values: dict[str, Any] = {"host": seen.host, "port": seen.port if seen.port != 22 else None, "jump": request.jump}
+    values: dict[str, Any] = {"host": seen.host, "port": seen.port if seen.port != 22 else None, "jump": jump}
     if request.roles:
         values["roles"] = list(request.roles)
     if request.tags:

@@ -78,6 +78,8 @@ async def init(path: str, *, key: str | None, name: str | None) -> CommandResult
     manifest = bundle.manifest(1, files)
     write_atomic(folder.path / "bundle.json.sig", sshsig.armor(sshsig.sign(release, sshsig.BUNDLE, manifest)).encode())
     write_atomic(folder.path / "bundle.json", manifest)
+    if not (folder.path / ".gitignore").exists():
+        write_atomic(folder.path / ".gitignore", b".sf.lock\n")
     # Last: a folder with a fleet.toml is a finished fleet.
     text = _FILE.format(timezone=_timezone())
     text += f'\n[operators.{operator}]\nsign = "{login}"\nseal = "{sealing.public}"\n'

@@ -137,9 +137,7 @@ async def rename(workspace: Workspace, old: str, new: str, *, plan: bool, approv
     with edit(workspace.folder) as editor:
         editor.rename_entry("servers", old, new)
     if old in workspace.pins:
-        pins = dict(workspace.pins)
-        pins[new] = replace(pins.pop(old), name=new)
-        workspace.write_pins(pins)
+        workspace.write_pins(lambda pins: pins | {new: replace(pins.pop(old), name=new)})
     return CommandResult(workspace.label, servers=(ServerResult(new, Reply("", "done", changes)),))
 
 
@@ -284,7 +282,7 @@ def _drop(workspace: Workspace, name: str) -> None:
         following = chain.next_without_server(workspace.trust, pin.server_id)
         chain.write_version(workspace.folder.trust, following, [workspace.root_signer()])
     if pin:
-        workspace.write_pins({other: kept for other, kept in workspace.pins.items() if other != name})
+        workspace.write_pins(lambda pins: {other: kept for other, kept in pins.items() if other != name})
     with edit(workspace.folder) as editor:
         editor.remove_entry("servers", name)
     workspace.refresh()

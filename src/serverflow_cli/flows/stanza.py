@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,18 @@ async def run_packages(
     return await _edited(
         workspace, change, lambda key: key == "package.all", selector, plan, approve, timeout_s, lock_wait_s, report
     )
+
+
+def forget_packages(workspace: Workspace, servers: Iterable[str], names: Sequence[str]) -> None:
+    """`sf package remove`, once it is done: the next apply must not bring them back."""
+    listed = [
+        (server, name) for server in servers for name in names if name in workspace.fleet.servers[server].packages
+    ]
+    if listed:
+        with edit(workspace.folder) as editor:
+            for server, name in listed:
+                editor.remove_from_list("servers", server, "packages", name)
+        workspace.refresh()
 
 
 async def _edited(
@@ -178,11 +190,11 @@ async def _remove(
             return reply
 
         planned = CommandResult(workspace.label, servers=await on_all(links, look, report))
-        if plan or planned.error:
+        approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply and not s.error}
+        if plan or not approved:
             return planned
         if not approve(planned):
             raise SfError("nothing was done", code="declined")
-        approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply}
 
         async def work(link: Link) -> Reply:
             base = {"resource": key, "from": bases[link.name], "to": ""}
@@ -190,7 +202,8 @@ async def _remove(
                 link, replace(request, plan_sha256=approved[link.name], base=base), op_id, action.version, report
             )
 
-        done = CommandResult(workspace.label, op_id, await on_all(links, work, report))
+        ran = {s.name: s for s in await on_all([link for link in links if link.name in approved], work, report)}
+        done = CommandResult(workspace.label, op_id, tuple(ran.get(s.name, s) for s in planned.servers))
     stanza = getattr(workspace.fleet, action.table).get(name)
     if stanza is not None and not done.error and set(workspace.select(stanza.on)) <= {link.name for link in links}:
         with edit(workspace.folder) as editor:

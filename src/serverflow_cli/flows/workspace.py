@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -110,7 +110,7 @@ class Workspace:
         except OSError:
             raise TrustError("pins.toml is not signed", hint="git log pins.toml pins.toml.sig") from None
         roots = {key.public_key for key in self.trust.root.keys}
-        if not any(sshsig.verify(blob, sshsig.PINS, data) in roots for blob in blobs):
+        if not any(_pins_signer(blob, data) in roots for blob in blobs):
             raise TrustError("pins.toml is not signed by a root key of this fleet", hint="git log pins.toml")
         return pins.parse(data)
 
@@ -118,19 +118,23 @@ class Workspace:
     def pins_signature(self) -> Path:
         return self.folder.path / "pins.toml.sig"
 
-    def write_pins(self, changed: dict[str, Pin]) -> None:
-        """Sign and write pins.toml. The signature goes first: a crash in between leaves a file that is refused, not
-        trusted.
+    def write_pins(self, change: Callable[[dict[str, Pin]], dict[str, Pin]]) -> None:
+        """Read pins.toml again, change, sign and write it. A crash in between leaves the old pins or the new ones: the
+        new signature goes first, beside those of the old file.
         """
         from ..config import pins
         from ..config.atomic import locked, write_atomic
         from ..trust import sshsig
 
         with locked(self.folder.pins_toml):
+            self.__dict__.pop("pins", None)
+            changed = change(dict(self.pins))
             data = pins.dump(changed)
             signature = sshsig.armor(sshsig.sign(self.root_signer(), sshsig.PINS, data))
-            write_atomic(self.pins_signature, signature.encode())
+            before = self.pins_signature.read_text() if self.pins else ""
+            write_atomic(self.pins_signature, (signature + before).encode())
             write_atomic(self.folder.pins_toml, data)
+            write_atomic(self.pins_signature, signature.encode())
         self.__dict__["pins"] = changed
 
     def refresh(self) -> None:
@@ -209,12 +213,13 @@ class Workspace:
         if not jump:
             return None
         parsed = parse_jump(jump)
-        pin = self.pins.get(f"jump-{parsed.host}")
+        pin = self.pins.get(jump_pin_name(parsed.host, parsed.port))
         if pin is None:
-            raise ConfigError(f"the jump host {parsed.host} has no pin", hint="sf server add … --jump again")
-        return Endpoint(
-            f"jump host {parsed.host}", parsed.host, parsed.port, parsed.user or getpass.getuser(), pin.host_keys
-        )
+            raise ConfigError(
+                f"the jump host {parsed.host} has no pin", hint="sf server add NAME USER@HOST --jump … again"
+            )
+        name = f"jump host {parsed.host}"
+        return Endpoint(name, parsed.host, parsed.port, parsed.user, pin.host_keys, personal=True)
 
     @asynccontextmanager
     async def caller(self) -> AsyncIterator[Caller]:
@@ -236,6 +241,21 @@ class Workspace:
 
     def links(self, names: Iterable[str]) -> list[Link]:
         return [self.link(name) for name in names]
+
+
+def _pins_signer(blob: bytes, data: bytes) -> bytes:
+    """Who signed these bytes; b"" when the signature is for others, as beside a file that is just being replaced."""
+    from ..trust import sshsig
+
+    try:
+        return sshsig.verify(blob, sshsig.PINS, data)
+    except TrustError:
+        return b""
+
+
+def jump_pin_name(host: str, port: int) -> str:
+    """A jump host's entry in pins.toml."""
+    return f"jump-{host}" if port == 22 else f"jump-{host}:{port}"
 
 
 async def open_workspace(settings: Settings) -> Workspace:

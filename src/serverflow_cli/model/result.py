@@ -48,6 +48,11 @@ class Reply:
     notes: tuple[str, ...] = ()
 
 
+def reply_of(error: SfError) -> Reply | None:
+    """What the server said and did before it failed, where there is a receipt."""
+    return error.reply if isinstance(error.reply, Reply) else None
+
+
 @dataclass(frozen=True)
 class ServerResult:
     """How one server fared: a reply, or an error."""

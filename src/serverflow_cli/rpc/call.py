@@ -68,7 +68,7 @@ class Caller:
         OutcomeUnknown when the connection was lost after the command was sent.
         """
         async with self._session(link) as (channel, greeting, nonce):
-            notes = self._notes(greeting)
+            notes = self._notes(greeting, request)
             secret_frame = _secret_frame(request.secrets)
             body = self._command(link, greeting, request, op_id, version, secret_frame)
             frame = _signed_frame(self._operator.signer, sshsig.COMMAND, body) + framed(secret_frame)
@@ -120,7 +120,7 @@ class Caller:
                 raise await channel.complaint()
             yield channel, hello.verified(payload, link, nonce), nonce
 
-    def _notes(self, greeting: Hello) -> tuple[str, ...]:
+    def _notes(self, greeting: Hello, request: Request) -> tuple[str, ...]:
         """What the operator should know although nothing is wrong yet."""
         notes = []
         skew = abs(greeting.clock - time.time_ns() // 1_000_000)
@@ -133,7 +133,7 @@ class Caller:
                 f"it has trust version {greeting.trust_version}, this fleet folder {self._operator.trust_version}: "
                 "pull the fleet folder"
             )
-        if greeting.pending:
+        if greeting.pending and greeting.pending != request.params.get("op"):  # this very call may confirm it
             notes.append(f"a safe change waits for confirmation there: {greeting.pending}")
         return tuple(notes)
 

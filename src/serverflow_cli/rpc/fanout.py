@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from ..errors import SfError
-from ..model.result import Reply, Report, ServerResult
+from ..model.result import Reply, Report, ServerResult, reply_of
 from .hello import Link
 
 #: Enough to hide the round trips of slow servers; more only costs memory and makes key exchanges wait for each other.
@@ -26,7 +26,7 @@ async def on_all(
                 return ServerResult(link.name, await work(link))
             except SfError as error:
                 error.server = error.server or link.name
-                return ServerResult(link.name, error.reply, error)
+                return ServerResult(link.name, reply_of(error), error)
             finally:
                 report({"t": "done", "server": link.name})
 

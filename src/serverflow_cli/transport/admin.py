@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shlex
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import ActionFailed, TrustError, Unreachable
-from .ssh import KEX, Endpoint, explain, library
+from ..model.address import parse_jump
+from .ssh import KEX, Endpoint, explain, library, own_login
 
 if TYPE_CHECKING:
     import asyncssh
@@ -51,7 +51,7 @@ class Seen:
 
 
 class AdminShell:
-    """Programs run as root on the server: directly, or through sudo."""
+    """Programs run as root on the server: directly, or through sudo. Sudo's own refusals are ActionFailed."""
 
     def __init__(self, connection: asyncssh.SSHClientConnection, name: str, sudo: bool, password: str) -> None:
         self._connection = connection
@@ -63,9 +63,7 @@ class AdminShell:
         """What the program printed. Raises ActionFailed with the end of what it said."""
         code, out, said = await self.attempt(argv, data, timeout)
         if code:
-            raise ActionFailed(
-                _sudo_trouble(said) or f"{argv[0]}: {said[-500:] or f'exit code {code}'}", server=self._name
-            )
+            raise ActionFailed(f"{argv[0]}: {said[-500:] or f'exit code {code}'}", server=self._name)
         return out
 
     async def attempt(self, argv: list[str], data: bytes = b"", timeout: float = 300) -> tuple[int, bytes, str]:
@@ -85,18 +83,31 @@ class AdminShell:
         except (asyncssh.Error, OSError) as error:
             raise Unreachable(f"the connection was lost: {error}", server=self._name) from None
         status = done.exit_status if done.exit_status is not None else 255
-        out, said = cast(bytes, done.stdout or b""), cast(bytes, done.stderr or b"")
-        return status, out, said.decode("utf-8", "replace").strip()
+        out = cast(bytes, done.stdout or b"")
+        said = cast(bytes, done.stderr or b"").decode("utf-8", "replace").strip()
+        if status and self._sudo and (trouble := _sudo_trouble(said)):
+            raise ActionFailed(trouble[0], server=self._name, code="no-sudo", hint=trouble[1])
+        return status, out, said
+
+    async def forget_needless_password(self) -> None:
+        """Where sudo asks for none it would leave the password to the program's standard input."""
+        if self._sudo and self._password:
+            done = await self._connection.run("sudo -n -k -- true", encoding=None)
+            if done.exit_status == 0:
+                self._password = ""
 
 
-def _sudo_trouble(said: str) -> str:
+def _sudo_trouble(said: str) -> tuple[str, str] | None:
+    """What sudo itself complains about, and a way out."""
+    if "incorrect password" in said or "Sorry, try again" in said or "no password was provided" in said:
+        return "sudo did not accept the password", "try again, or log in as root"
     if "a password is required" in said or "a terminal is required" in said:
-        return "sudo asks for a password: add --ask-sudo"
-    if "incorrect password" in said.lower() or "Sorry, try again" in said:
-        return "sudo did not accept the password"
+        return "sudo asks for a password", "add --ask-sudo"
     if "sudo: not found" in said or "sudo: command not found" in said:
-        return "sudo is not installed there: log in as root"
-    return ""
+        return "sudo is not installed there", "log in as root: sf server add NAME root@HOST"
+    if "is not in the sudoers file" in said or "is not allowed to" in said:
+        return "sudo does not allow this login to become root", "log in as root, or as one who may"
+    return None
 
 
 async def look(destination: Destination) -> Seen:
@@ -151,7 +162,7 @@ async def login(
         try:
             async with asyncio.timeout(CONNECT_S):
                 connection = await asyncssh.connect(
-                    seen.host,
+                    destination.host,  # as it was written: an alias has more in ~/.ssh/config than its address
                     seen.port,
                     tunnel=tunnel or (),
                     username=seen.user,
@@ -176,7 +187,9 @@ async def login(
                 failure.hint = "give another login or key: sf server add NAME USER@HOST -i KEY"
             raise failure from error
         async with connection:
-            yield AdminShell(connection, destination.name, seen.user != "root", sudo_password)
+            shell = AdminShell(connection, destination.name, seen.user != "root", sudo_password)
+            await shell.forget_needless_password()
+            yield shell
 
 
 def _options(destination: Destination) -> Any:
@@ -199,13 +212,7 @@ def _options(destination: Destination) -> Any:
 
 def _authentication(destination: Destination, passphrase: Callable[[str], str]) -> dict[str, Any]:
     """Keys that were named and nothing else; or what ssh(1) would try: the config's, the agent's, the default files."""
-    config = Path("~/.ssh/config").expanduser()
-    found: dict[str, Any] = {
-        "config": [str(config)] if config.is_file() else None,
-        "agent_path": os.environ.get("SSH_AUTH_SOCK") or None,
-        "passphrase": passphrase,
-        "preferred_auth": "publickey",
-    }
+    found = own_login() | {"passphrase": passphrase, "preferred_auth": "publickey"}
     if destination.identity_files:
         found["client_keys"] = [str(Path(file).expanduser()) for file in destination.identity_files]
     return found
@@ -236,27 +243,39 @@ def _wanted(known: set[str]) -> list[str]:
     ]
 
 
+async def look_at_jump(destination: Destination) -> Seen:
+    """The jump host's key, by its entry in known_hosts: it is not ours to enrol. Raises TrustError without one."""
+    seen = await look(_through(destination))
+    if not seen.origin:
+        raise TrustError(
+            f"the jump host {seen.host} is not in known_hosts",
+            server=destination.name,
+            code="unknown-host-key",
+            hint=f"log in once with ssh: ssh -p {seen.port} {seen.user}@{seen.host}",
+        )
+    return seen
+
+
+def _through(destination: Destination) -> Destination:
+    """The jump host as a destination; -i holds for it too."""
+    jump = parse_jump(destination.jump)
+    given = destination.jump.rpartition("@")[2].endswith(f":{jump.port}")  # else ~/.ssh/config may know the port
+    return Destination(destination.name, jump.host, jump.user, jump.port if given else 0, destination.identity_files)
+
+
 @contextlib.asynccontextmanager
 async def _tunnel(destination: Destination) -> AsyncIterator[Any]:
-    """The jump host, by its entry in known_hosts: it is not ours to enrol."""
+    """A connection to the jump host, or None where there is none."""
     if not destination.jump:
         yield None
         return
     asyncssh = library()
-    user, _, rest = destination.jump.rpartition("@")
-    host, _, port = rest.partition(":")
-    through = Destination(f"jump host {host}", host, user, int(port or 0), destination.identity_files)
-    seen = await look(replace(through, jump=""))
-    if not seen.origin:
-        raise TrustError(
-            f"the jump host {host} is not in known_hosts",
-            server=destination.name,
-            hint=f"log in once with ssh: ssh {destination.jump}",
-        )
+    through = _through(destination)
+    seen = await look_at_jump(destination)
     try:
         async with asyncio.timeout(CONNECT_S):
             connection = await asyncssh.connect(
-                seen.host,
+                through.host,
                 seen.port,
                 username=seen.user,
                 known_hosts=([asyncssh.import_public_key(seen.key)], [], []),
@@ -265,10 +284,10 @@ async def _tunnel(destination: Destination) -> AsyncIterator[Any]:
             )
     except TimeoutError:
         raise Unreachable(
-            f"no login to the jump host {host}", server=destination.name, code="connect-timeout"
+            f"no login to the jump host {seen.host}", server=destination.name, code="connect-timeout"
         ) from None
     except (asyncssh.Error, OSError) as error:
-        failure = explain(error, Endpoint(f"jump host {host}", seen.host, seen.port, seen.user, (seen.key,)))
-        raise failure from error
+        endpoint = Endpoint(destination.name, seen.host, seen.port, seen.user, (seen.key,), personal=True)
+        raise explain(error, endpoint) from error
     async with connection:
         yield connection

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +32,11 @@ KEEPALIVE_S = 15
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server is and how it proves itself. `host_keys` are full public keys, `ssh-ed25519 AAAA…`."""
+    """Where a server is and how it proves itself. `host_keys` are full public keys, `ssh-ed25519 AAAA…`.
+
+    A jump host is `personal`: not ours, so the operator logs in as with ssh(1), by the agent, the default key files or
+    what ~/.ssh/config says; the key that opens the fleet's servers is never offered to it. `user` may be "" there.
+    """
 
     name: str
     host: str
@@ -35,6 +44,7 @@ class Endpoint:
     user: str
     host_keys: tuple[str, ...]
     jump: Endpoint | None = None
+    personal: bool = False
 
 
 class Exec:
@@ -68,8 +78,6 @@ def library() -> ModuleType:
 
     While it loads it looks for two C libraries that we never use, by starting ldconfig and a compiler: 25 ms.
     """
-    import sys
-
     if "asyncssh" not in sys.modules:
         import ctypes.util
 
@@ -92,11 +100,15 @@ class Connector:
     """Opens connections with one set of login keys: private keys as text, and an agent's socket path or ""."""
 
     def __init__(self, private_keys: Sequence[str], agent: str = "", timeout: float = 15.0) -> None:
-        self._keys = [library().import_private_key(text) for text in private_keys]
+        self._private_keys = tuple(private_keys)
         self._agent = agent or None
         self._timeout = timeout
         self._parsed: dict[str, Any] = {}
         self._held: dict[Endpoint, asyncssh.SSHClientConnection] = {}
+
+    @cached_property
+    def _keys(self) -> list[asyncssh.SSHKey]:
+        return [library().import_private_key(text) for text in self._private_keys]
 
     @contextlib.asynccontextmanager
     async def hold(self, endpoint: Endpoint) -> AsyncIterator[None]:
@@ -140,11 +152,7 @@ class Connector:
                     endpoint.host,
                     endpoint.port,
                     tunnel=tunnel or (),
-                    username=endpoint.user,
                     known_hosts=self._trusted(endpoint),
-                    client_keys=self._keys or None,
-                    agent_path=self._agent,
-                    config=None,
                     preferred_auth="publickey",
                     kex_algs=KEX,
                     encryption_algs=CIPHERS,
@@ -153,12 +161,19 @@ class Connector:
                     server_host_key_algs=_algorithms(endpoint.host_keys),
                     keepalive_interval=KEEPALIVE_S,
                     login_timeout=0,
+                    **self._login(endpoint),
                 )
                 return connection
         except TimeoutError:
             raise _timeout(endpoint, self._timeout) from None
         except (lib.Error, OSError) as error:
             raise explain(error, endpoint) from error
+
+    def _login(self, endpoint: Endpoint) -> dict[str, Any]:
+        if not endpoint.personal:
+            keys = self._keys or None
+            return {"username": endpoint.user, "client_keys": keys, "agent_path": self._agent, "config": None}
+        return own_login() | ({"username": endpoint.user} if endpoint.user else {})
 
     def _trusted(self, endpoint: Endpoint) -> tuple[list[Any], list[Any], list[Any]]:
         """The pins and nothing else. An empty list refuses every key."""
@@ -168,6 +183,47 @@ class Connector:
                 self._parsed[line] = library().import_public_key(line)
             keys.append(self._parsed[line])
         return keys, [], []
+
+
+def own_login() -> dict[str, Any]:
+    """The operator's own way in, as ssh(1) finds it: ~/.ssh/config, the agent, the default key files."""
+    config = Path("~/.ssh/config").expanduser()
+    agent = os.environ.get("SSH_AUTH_SOCK") or None
+    return {"config": [str(config)] if config.is_file() else None, "agent_path": agent}
+
+
+class _PromptSocket(socket.socket):
+    """Acknowledges at once what it receives (tcp(7), TCP_QUICKACK; elsewhere than on Linux a plain socket).
+
+    While somebody logs in, sshd leaves Nagle's algorithm on: it keeps its next packet back until the one before is
+    acknowledged, which the kernel would put off by 40 ms.
+    """
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        data = super().recv(size, flags)
+        if sys.platform == "linux":
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return data
+
+
+async def _dial(host: str, port: int) -> socket.socket:
+    """A TCP connection to the first address of the host that answers. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    trouble = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        connection = _PromptSocket(family, kind, protocol)
+        connection.setblocking(False)
+        try:
+            await loop.sock_connect(connection, address)
+        except OSError as error:
+            connection.close()
+            trouble = error
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise trouble
 
 
 def _algorithms(host_keys: Sequence[str]) -> list[str]:
@@ -198,6 +254,8 @@ def explain(error: Exception, endpoint: Endpoint) -> SfError:
     """An error of asyncssh or of the socket as one sentence, a code and a way out."""
     asyncssh = library()
     where = f"{endpoint.host} port {endpoint.port}"
+    if endpoint.personal:
+        return _explain_jump(error, endpoint, f"the jump host {where}")
     if endpoint.host_keys and (isinstance(error, asyncssh.HostKeyNotVerifiable) or "host key" in str(error).lower()):
         # Only the pinned key's type is offered: a server without it cannot agree on a host key algorithm.
         return TrustError(
@@ -224,7 +282,32 @@ def explain(error: Exception, endpoint: Endpoint) -> SfError:
         if code == "connection-refused":
             reason = "connection refused"
         return Unreachable(f"cannot connect to {where}: {reason.lower()}", server=endpoint.name, code=code, hint=hint)
-    return Unreachable(f"SSH to {where} failed: {error}", server=endpoint.name, hint=hint)
+    return Unreachable(
+        f"SSH to {where} failed: {error}", server=endpoint.name, hint=hint or "is it an SSH server that listens there?"
+    )
+
+
+def _explain_jump(error: Exception, endpoint: Endpoint, where: str) -> SfError:
+    """A jump host is not in the fleet, so the ways out are ssh(1)'s."""
+    asyncssh = library()
+    if isinstance(error, asyncssh.HostKeyNotVerifiable) or "host key" in str(error).lower():
+        return TrustError(
+            f"the host key of {where} does not match the pinned key",
+            server=endpoint.name,
+            code="host-key-changed",
+            hint="if it was reinstalled: settle known_hosts with ssh, then run sf server add with --jump again",
+        )
+    if isinstance(error, asyncssh.PermissionDenied):
+        return TrustError(
+            f"{where} does not accept your own SSH keys",
+            server=endpoint.name,
+            code="ssh-key-refused",
+            hint="load one that it knows into ssh-agent, or name it in ~/.ssh/config",
+        )
+    reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+    return Unreachable(
+        f"cannot connect to {where}: {reason}", server=endpoint.name, hint="can you log in there with ssh?"
+    )
 
 
 _LOGIN_TROUBLE: Mapping[str, tuple[str, str, str]] = {

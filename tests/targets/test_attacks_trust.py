@@ -1,0 +1,425 @@
+"""Keys with less than all rights, trust files and bundles that must not get in, and what else the SSH login is good for."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .attacker import BUNDLE, COMMAND, TRUST, Client, Key, Sig, encode, framed, key_line, new_op, signed
+from .operator import eventually
+from .target import Fleet, free_port
+from .victim import Victim, fresh_victim, listing
+
+CRON = {"unit": "cron"}
+KEYS = "/etc/ssh/serverflow_authorized_keys"
+NEUTRAL = b"\1" + bytes(31)  # the point of order 1: as a key it "signs" everything
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture(scope="module")
+def victim(fleet: Fleet, folder: Path) -> Iterator[Victim]:
+    with fresh_victim(fleet, folder) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def keys(victim: Victim, folder: Path) -> dict[str, Key]:
+    """Narrow keys, in a trust version that was made and signed by hand. `nobody` has a key of small order."""
+    found = {name: Key.make(folder, name) for name in ("ci", "past", "future", "elsewhere", "ghost", "stranger")}
+    here, now = victim.client.server_id, 1_700_000_000_000
+
+    def grant(action: str = "service.restart", **changes: Any) -> list[dict[str, Any]]:
+        return [{"actions": [action], "where": CRON, "servers": [here], **changes}]
+
+    entries = {
+        "ci": {"grants": grant()},
+        "past": {"expires": now},
+        "future": {"not_before": 200 * now // 100},
+        "elsewhere": {"grants": grant(servers=["ab" * 32])},
+        "ghost": {"grants": grant("ghost.walk", where={})},
+    }
+    listed = [victim.command_key(found[name], name=name, **changes) for name, changes in entries.items()]
+    nobody = {**listed[0], "name": "nobody", "key": key_line(NEUTRAL), "ssh": []}
+    victim.push_trust(*listed, nobody)
+    return found
+
+
+# --- narrow keys -----------------------------------------------------------------------------------------------------
+
+GRANTS: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "what it may": ("ci", "service.restart", CRON, "done"),
+    "another action": ("ci", "user.create", {"name": "mallory"}, "not-granted"),
+    "a read that was not granted": ("ci", "system.info", {}, "not-granted"),
+    "another parameter": ("ci", "service.restart", {"unit": "dbus"}, "not-granted"),
+    "the same unit by another name": ("ci", "service.restart", {"unit": "cron.service"}, "not-granted"),
+    "the parameter in a list": ("ci", "service.restart", {"unit": ["cron"]}, "not-granted"),
+    "without the parameter": ("ci", "service.restart", {}, "not-granted"),
+    "on this server with a key for another": ("elsewhere", "service.restart", CRON, "not-granted"),
+    "with an expired key": ("past", "service.restart", CRON, "key-expired"),
+    "with a key for later": ("future", "service.restart", CRON, "key-expired"),
+    "an action that the bundle does not have": ("ghost", "ghost.walk", {}, "unknown-action"),
+    "with a key that nobody listed": ("stranger", "service.restart", CRON, "refused"),
+}
+
+
+@pytest.mark.parametrize(("who", "action", "params", "verdict"), GRANTS.values(), ids=GRANTS)
+def test_a_key_may_do_what_it_was_granted(
+    victim: Victim, keys: dict[str, Key], who: str, action: str, params: dict[str, Any], verdict: str
+) -> None:
+    before = victim.canary()
+    with victim.client.session() as session:
+        session.send_command(session.command(action, params), key=keys[who])
+        assert session.echoed(session.answer()).verdict == verdict
+    assert (victim.canary() == before) == (verdict != "done")
+
+
+def test_a_key_of_small_order_signs_nothing_even_when_root_lists_it(victim: Victim, keys: dict[str, Key]) -> None:
+    with victim.untouched(), victim.client.session() as session:
+        body = encode(session.command("service.restart", CRON))
+        session.send(framed(signed(body, Sig(NEUTRAL, NEUTRAL + bytes(32), COMMAND).blob())) + framed(b""))
+        assert session.answer().verdict == "refused"
+
+
+def test_a_narrow_key_cannot_look_at_what_others_do_nor_stop_it(victim: Victim, keys: dict[str, Key]) -> None:
+    op = new_op()
+    assert victim.client.ask("service.restart", CRON, op_id=op).verdict == "done"
+    for action, params in (("op.status", {"op": op}), ("op.cancel", {"op": op}), ("op.list", {}), ("audit.read", {})):
+        with victim.client.session() as session:
+            session.send_command(session.command(action, params), key=keys["ci"])
+            assert session.answer().verdict == "not-granted"
+
+
+# --- trust files -----------------------------------------------------------------------------------------------------
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _role(role: str, **changes: Any) -> Change:
+    return lambda trust: {**trust, "roles": {**trust["roles"], role: {**trust["roles"][role], **changes}}}
+
+
+def _key(**changes: Any) -> Change:
+    """The operator's own command key with other fields."""
+    return lambda trust: _role("command", keys=[{**trust["roles"]["command"]["keys"][0], **changes}])(trust)
+
+
+def _more(**changes: Any) -> Change:
+    return lambda trust: {**trust, **changes}
+
+
+def _twice(trust: dict[str, Any]) -> dict[str, Any]:
+    (key,) = trust["roles"]["root"]["keys"]
+    return _role("root", threshold=2, keys=[key, {"name": "bob", "key": key_line(bytes(range(32)))}])(trust)
+
+
+#: What the body says, who signs it, for which namespace, and the answer.
+TRUSTS: dict[str, tuple[Change, str, str, str]] = {
+    "signed by a command key": (_more(), "command", TRUST, "refused"),
+    "signed by a release key": (_more(), "release", TRUST, "refused"),
+    "signed by a stranger": (_more(), "stranger", TRUST, "refused"),
+    "signed by root as a command": (_more(), "root", COMMAND, "refused"),
+    "signed by root as a bundle": (_more(), "root", BUNDLE, "refused"),
+    "the version that is there": (lambda t: {**t, "version": t["version"] - 1}, "root", TRUST, "older-version"),
+    "version 1": (_more(version=1), "root", TRUST, "older-version"),
+    "a version too far": (lambda t: {**t, "version": t["version"] + 1}, "root", TRUST, "bad-trust"),
+    "another fleet": (_more(fleet="ab" * 16), "root", TRUST, "bad-trust"),
+    "another root, signed by the old one only": (lambda t: _role("root", keys=[{"name": "eve", "key": key_line(bytes(range(32)))}])(t), "root", TRUST, "refused"),
+    "two signatures needed, one given": (_twice, "root", TRUST, "bad-trust"),
+    "a threshold of 0": (_role("root", threshold=0), "root", TRUST, "bad-trust"),
+    "a command by root as trust": (lambda t: {"v": 1, "typ": "command"}, "root", TRUST, "bad-trust"),
+    "a key too many": (_more(sudo=True), "root", TRUST, "bad-trust"),
+    "a login with an option": (_key(ssh=['command="sh" ' + key_line(bytes(32))]), "root", TRUST, "bad-trust"),
+    "a login of two lines": (_key(ssh=[key_line(bytes(32)) + "\n" + key_line(bytes(32))]), "root", TRUST, "bad-trust"),
+    "a login with a comment": (_key(ssh=[key_line(bytes(32)) + " eve"]), "root", TRUST, "bad-trust"),
+    "a name of two lines": (_key(name="ana\n" + key_line(bytes(32))), "root", TRUST, "bad-trust"),
+    "an address with an option": (_key(**{"from": ['1.2.3.4",command="sh']}), "root", TRUST, "bad-trust"),
+    "all addresses but one": (_key(**{"from": ["!1.2.3.4"]}), "root", TRUST, "bad-trust"),
+    "a glob as an action": (_key(grants=[{"actions": ["*"], "where": {}, "servers": []}]), "root", TRUST, "bad-trust"),
+    "an expiry beyond all calendars": (_key(expires=2**53 - 1), "root", TRUST, "bad-trust"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "who", "namespace", "verdict"), TRUSTS.values(), ids=TRUSTS)
+def test_a_trust_file_that_must_not_get_in(
+    victim: Victim, keys: dict[str, Key], change: Change, who: str, namespace: str, verdict: str
+) -> None:
+    signer = keys.get(who) or Key(victim.operator.private / who)
+    before = victim.trust_version(), victim.target.run("cat", KEYS).stdout
+    body = encode(change(json.loads(victim.next_trust())))
+    assert victim.client.push(namespace, body, signer).verdict == verdict
+    assert (victim.trust_version(), victim.target.run("cat", KEYS).stdout) == before
+
+
+def test_a_key_counts_once_however_often_it_signs(victim: Victim, keys: dict[str, Key]) -> None:
+    body = encode(_twice(json.loads(victim.next_trust())))
+    before = victim.trust_version()
+    assert victim.client.push(TRUST, body, victim.root, victim.root, victim.root).verdict == "bad-trust"
+    assert victim.client.push(TRUST, body, victim.root, keys["stranger"]).verdict == "bad-trust"
+    assert victim.trust_version() == before
+
+
+def test_trust_that_was_current_once_does_not_come_back(victim: Victim, keys: dict[str, Key]) -> None:
+    """With its true signature: a rollback would bring revoked keys back."""
+    old = victim.trust_version() - 1
+    body = victim.target.run("cat", f"/etc/serverflow/trust/{old}.json").stdout.encode()
+    assert victim.client.push(TRUST, body, victim.root).verdict == "older-version"
+    assert victim.trust_version() == old + 1
+
+
+# --- revocation ------------------------------------------------------------------------------------------------------
+
+
+def test_a_revoked_key_neither_logs_in_nor_signs(victim: Victim, keys: dict[str, Key], folder: Path) -> None:
+    key = Key.make(folder, "leaver")
+    leaver = victim.client.as_(key, login=key)
+    listed = [each for each in victim.trust()["roles"]["command"]["keys"] if each["name"] != "leaver"]
+    victim.push_trust(victim.command_key(key, name="leaver"))
+    assert leaver.ask("service.restart", CRON).verdict == "done"
+    with leaver.session() as early:  # greeted while the key was good
+        trust = victim.trust()
+        trust = {**_role("command", keys=listed)(trust), "version": trust["version"] + 1}
+        assert victim.client.push(TRUST, encode(trust), victim.root).verdict == "done"
+        with victim.untouched():
+            early.send_command(early.command("service.restart", CRON))
+            assert early.answer().verdict == "refused"
+            with leaver.session() as late:  # the connection is open still, a new one is not had
+                late.send_command(late.command("service.restart", CRON))
+                assert late.answer().verdict == "refused"
+            with victim.client.session() as lent:
+                lent.send_command(lent.command("service.restart", CRON), key=key)
+                assert lent.answer().verdict == "refused"
+            denied = leaver.ssh(f"sf1 {'ab' * 32}")
+            assert (denied.returncode, denied.stdout) == (255, b"")
+            assert b"Permission denied" in denied.stderr
+    leaver.close()
+
+
+def test_an_expired_key_does_not_log_in(victim: Victim, keys: dict[str, Key]) -> None:
+    denied = victim.client.as_(keys["past"], login=keys["past"]).ssh(f"sf1 {'ab' * 32}")
+    assert (denied.returncode, denied.stdout) == (255, b"")
+
+
+def test_a_login_that_is_bound_to_an_address_opens_from_nowhere_else(victim: Victim, folder: Path) -> None:
+    key = Key.make(folder, "office")
+    victim.push_trust(victim.command_key(key, name="office", **{"from": ["203.0.113.0/24"]}))
+    denied = victim.client.as_(key, login=key).ssh(f"sf1 {'ab' * 32}")
+    assert (denied.returncode, denied.stdout) == (255, b"")
+
+
+# --- bundles ---------------------------------------------------------------------------------------------------------
+
+#: More in the manifest, who signs it, for which namespace, and the answer. The content sent is what the files say.
+BUNDLES: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "signed by a command key": ({}, "command", BUNDLE, "refused"),
+    "signed by root": ({}, "root", BUNDLE, "refused"),
+    "signed by a stranger": ({}, "stranger", BUNDLE, "refused"),
+    "signed by release as a command": ({}, "release", COMMAND, "refused"),
+    "signed by release as trust": ({}, "release", TRUST, "refused"),
+    "version 1": ({"version": 1}, "release", BUNDLE, "older-version"),
+    "version 0": ({"version": 0}, "release", BUNDLE, "bad-bundle"),
+    "another type": ({"typ": "command"}, "release", BUNDLE, "bad-bundle"),
+    "no files": ({"files": []}, "release", BUNDLE, "bad-bundle"),
+    "a key too many": ({"run": "id"}, "release", BUNDLE, "bad-bundle"),
+    **{
+        f"the path {path!r}": ({"files": [{"path": path, "size": 0, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle")
+        for path in ("../../../../../canary", "/canary", "a/../../canary", "./canary", "a//b", "a/", "a\n", "a\0", "", "~/a", "a b")
+    },
+    "a file twice": ({"files": listing({"a": b""}) * 2}, "release", BUNDLE, "bad-bundle"),
+    "files out of order": ({"files": listing({"a": b"", "b": b""})[::-1]}, "release", BUNDLE, "bad-bundle"),
+    "a file that is a folder": ({"files": listing({"a": b"", "a/b": b""})}, "release", BUNDLE, "bad-bundle"),
+    "more than 16 MiB": ({"files": [{"path": "a", "size": 2**24 + 1, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle"),
+    "a file with another hash": ({"files": [{"path": "a", "size": 1, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle"),
+}  # fmt: skip
+
+
+def _bundles(victim: Victim) -> tuple[int, str, str]:
+    """The version, what is there besides, and whether a canary was dropped."""
+    there = victim.target.run("ls", "-A", "/usr/local/libexec/serverflow/versions").stdout
+    return victim.bundle_version(), there, victim.target.run("sh", "-c", "ls -d /canary /usr/local/canary || true").stdout
+
+
+@pytest.mark.parametrize(("changes", "who", "namespace", "verdict"), BUNDLES.values(), ids=BUNDLES)
+def test_a_bundle_that_must_not_get_in(
+    victim: Victim, keys: dict[str, Key], changes: dict[str, Any], who: str, namespace: str, verdict: str
+) -> None:
+    signer = keys.get(who) or Key(victim.operator.private / who)
+    before = _bundles(victim)
+    files = {"runner.py": b"open('/canary', 'w')\n"}
+    manifest = {"v": 1, "typ": "bundle", "version": before[0] + 1, "files": listing(files), **changes}
+    content = [files["runner.py"]] if "files" not in changes else [b"x"]
+    assert victim.client.push(namespace, encode(manifest), signer, content=content).verdict == verdict
+    assert _bundles(victim) == before
+
+
+def test_a_bundle_that_breaks_off_is_not_installed(victim: Victim, keys: dict[str, Key]) -> None:
+    before = _bundles(victim)
+    files = victim.bundle_files()
+    manifest = {"v": 1, "typ": "bundle", "version": before[0] + 1, "files": listing(files)}
+    with victim.untouched(), victim.client.session() as session:
+        session.send(framed(signed(encode(manifest), victim.release.sshsig(BUNDLE, encode(manifest)))))
+        assert session.frame() == ("G", b"{}")
+        session.send(b"".join(files[path] for path in sorted(files))[:-1])
+        session.close_input()
+        assert session.answer().verdict == "closed"
+    eventually(lambda: _bundles(victim) == before, "nothing is left of it")
+
+
+def test_a_changed_byte_in_a_bundles_file_is_noticed(victim: Victim, keys: dict[str, Key]) -> None:
+    before, files = _bundles(victim), victim.bundle_files()
+    true = listing(files)
+    files["verify.py"] = files["verify.py"].replace(b"return False", b"return True ", 1)
+    with victim.untouched():
+        assert victim.push_bundle(files, files=true).verdict == "bad-bundle"
+        assert _bundles(victim) == before
+
+
+def test_a_right_bundle_gets_in_and_the_one_before_does_not_come_back(victim: Victim, keys: dict[str, Key]) -> None:
+    old = victim.target.run("cat", "/usr/local/libexec/serverflow/current/bundle.json").stdout.encode()
+    version, files = victim.bundle_version(), victim.bundle_files()
+    with victim.untouched():
+        assert victim.push_bundle(files).verdict == "done"
+        assert victim.client.push(BUNDLE, old, victim.release).verdict == "older-version"
+        assert victim.bundle_version() == version + 1
+
+
+# --- what else the login might be good for ---------------------------------------------------------------------------
+
+NONCE = "ab" * 32
+
+#: Options and words for ssh(1). Each would print something, or leave a file.
+LOGINS: dict[str, tuple[list[str], list[str]]] = {
+    "a command": ([], ["touch /tmp/canary; id"]),
+    "a shell": (["-T"], []),
+    "a shell with a terminal": (["-tt"], []),
+    "a command with a terminal": (["-tt"], ["id"]),
+    "the runner with arguments": ([], ["/usr/local/libexec/serverflow/runner boot"]),
+    "sudo": ([], ["sudo -n id"]),
+    "a request and a command": ([], [f"sf1 {NONCE}; id"]),
+    "a request and a line": ([], [f"sf1 {NONCE}\nid"]),
+    "a request and a final newline": ([], [f"sf1 {NONCE}\n"]),
+    "a request with an argument": ([], [f"sf1 {NONCE} boot"]),
+    "a request before its time": ([], [f" sf1 {NONCE}"]),
+    "a nonce in upper case": ([], [f"sf1 {NONCE.upper()}"]),
+    "a nonce that is too short": ([], [f"sf1 {NONCE[:-1]}"]),
+    "a nonce of other digits": ([], ["sf1 " + "\u0661" * 64]),
+    "another protocol": ([], [f"sf2 {NONCE}"]),
+    "the sftp subsystem": (["-s"], ["sftp"]),
+    "another subsystem": (["-s"], ["netconf"]),
+    "scp, the old way": ([], ["scp -t /tmp/canary"]),
+    "rsync": ([], ["rsync --server -e.LsfxCIvu . /tmp/canary"]),
+    "a variable": (["-o", "SetEnv=SSH_ORIGINAL_COMMAND=id BASH_ENV=/tmp/x ENV=/tmp/x LC_ALL=$(id)"], ["id"]),
+    "a tunnel": (["-o", "Tunnel=ethernet", "-w", "0:0", "-o", "ExitOnForwardFailure=yes"], ["id"]),
+    "a port on the server": (["-R", "0:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes", "-N"], []),
+    "a socket on the server": (["-R", "/tmp/canary:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes", "-N"], []),
+    "standard input to a port": (["-W", "127.0.0.1:22"], []),
+    "X11": (["-X"], ["xterm"]),
+    "an agent": (["-A"], ["ssh-add -l"]),
+}
+
+
+@pytest.mark.parametrize(("options", "words"), LOGINS.values(), ids=LOGINS)
+def test_the_login_gives_nothing_but_the_runner(victim: Victim, options: list[str], words: list[str]) -> None:
+    done = victim.client.ssh(*words, options=options, input=b"id\nexit\n")
+    assert done.returncode != 0
+    assert b"uid=" not in done.stdout
+    assert b"SSH-2" not in done.stdout
+    assert victim.target.run("test", "-e", "/tmp/canary", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("program", [["sftp", "-b", "-"], ["scp"], ["scp", "-O"]], ids=["sftp", "scp", "scp -O"])
+def test_no_file_is_copied(victim: Victim, program: list[str], tmp_path: Path) -> None:
+    (tmp_path / "canary").write_text("x")
+    flags = victim.client.argv(program[0])[1:]
+    words = [f"{tmp_path}/canary", f"{victim.client.login_name}:/tmp/canary"] if program[0] == "scp" else [victim.client.login_name]
+    done = subprocess.run([*program, *flags, *words], input=b"put /etc/hostname /tmp/canary\n", capture_output=True, timeout=30)
+    assert done.returncode != 0
+    assert victim.target.run("test", "-e", "/tmp/canary", check=False).returncode == 1
+
+
+@contextlib.contextmanager
+def _forwarding(client: Client, *options: str) -> Iterator[None]:
+    with subprocess.Popen([*client.argv(), "-N", *options, client.login_name], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def _said(address: tuple[str, int] | str, greeting: bytes = b"") -> bytes:
+    """All that comes back through a forwarding, once it accepts."""
+    for_unix = isinstance(address, str)
+
+    def connected() -> socket.socket | None:
+        peer = socket.socket(socket.AF_UNIX if for_unix else socket.AF_INET)
+        try:
+            peer.connect(address)
+        except OSError:
+            peer.close()
+            return None
+        return peer
+
+    found: list[socket.socket] = []
+    eventually(lambda: (peer := connected()) and not found.append(peer), "ssh listens")
+    with found[0] as peer:
+        peer.settimeout(20)
+        peer.sendall(greeting)
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            while part := peer.recv(4096):
+                said += part
+        return said
+
+
+def test_nothing_is_forwarded_into_the_servers_network(victim: Victim, tmp_path: Path) -> None:
+    port, bus = free_port(), f"{os.path.realpath(tmp_path)}/bus"
+    with _forwarding(victim.client, "-L", f"{port}:127.0.0.1:22"):
+        assert _said(("127.0.0.1", port)) == b""
+    with _forwarding(victim.client, "-L", f"{bus}:/run/dbus/system_bus_socket"):
+        assert _said(bus, b"\0AUTH EXTERNAL\r\n") == b""
+    with _forwarding(victim.client, "-D", str(port)):
+        socks = b"\5\1\0" + b"\5\1\0\1\x7f\0\0\1\0\x16"  # no password; connect to 127.0.0.1:22
+        assert b"SSH-" not in _said(("127.0.0.1", port), socks)
+
+
+SUDO = {
+    "a shell": ["sh", "-c", "id"],
+    "the runner with an argument": ["/usr/local/libexec/serverflow/runner", "boot"],
+    "the runner's python": ["/usr/bin/python3", "-c", "print('uid=')"],
+    "the runner as somebody else": ["-u", "root", "-g", "shadow", "/usr/local/libexec/serverflow/runner"],
+    "sudoedit": ["-e", "/etc/passwd"],
+}
+
+
+@pytest.mark.parametrize("words", SUDO.values(), ids=SUDO)
+def test_the_logins_sudo_is_for_the_runner_alone(victim: Victim, words: list[str]) -> None:
+    argv = ["runuser", "-u", "serverflow", "--", "sudo", "-n", *words]
+    done = victim.target.run(*argv, check=False)
+    assert done.returncode != 0
+    assert "uid=" not in done.stdout
+    assert "signed commands only" not in done.stderr  # not even started
+
+
+def test_variables_do_not_reach_the_runner_through_sudo(victim: Victim) -> None:
+    """PYTHONPATH and the like would be code in a process of root's."""
+    victim.target.run("sh", "-c", "mkdir -p /tmp/evil && echo 'open(\"/tmp/canary\", \"w\")' > /tmp/evil/os.py && cp /tmp/evil/os.py /tmp/evil/sitecustomize.py")
+    variables = ["PYTHONPATH=/tmp/evil", "PYTHONSTARTUP=/tmp/evil/os.py", "PYTHONHOME=/tmp/evil", "LD_PRELOAD=/tmp/evil/x.so"]
+    argv = ["env", *variables[:2], "sudo", "-n", "/usr/local/libexec/serverflow/runner"]
+    done = victim.target.run("runuser", "-u", "serverflow", "--", *argv, check=False)
+    assert "signed commands only" in done.stderr
+    for variable in variables:
+        done = victim.target.run("runuser", "-u", "serverflow", "--", "sudo", "-n", variable, argv[-1], check=False)
+        assert "not allowed to set" in done.stderr
+    assert victim.target.run("test", "-e", "/tmp/canary", check=False).returncode == 1
+    victim.target.run("rm", "-r", "/tmp/evil")
