@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -104,6 +105,14 @@ def run(*argv: str) -> str:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
         raise Failed(f"{argv[0]}: {said[-500:] or 'exit code ' + str(done.returncode)}")
     return done.stdout.decode("utf-8", "replace")
+
+
+def _is_sound(*argv: str) -> bool:
+    try:
+        run(*argv)
+    except Failed:
+        return False
+    return True
 
 
 def write(path: str, text: str | bytes, mode: int) -> None:
@@ -296,6 +305,10 @@ def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
         with contextlib.suppress(safe.Decided):  # confirmed, but the reply never came through
             safe.rollback(safe.pending())
     _not_another_fleet(request)
+    try:
+        run("sshd", "-t")
+    except Failed as error:
+        raise Failed(f"sshd's configuration is broken already: {error}") from None
     trust_files = {name: base64.b64decode(data) for name, data in request["trust"].items()}
     newest = max((name for name in trust_files if name.endswith(".json")), key=lambda name: int(name[:-5]))
     trust: messages.Trust = messages.parse_trust(trust_files[newest])
@@ -348,11 +361,13 @@ def _open_login(keys: bytes) -> None:
     """Validate before anything is reloaded."""
     candidate = f"{STATE}/sudoers.candidate"
     write(candidate, SUDO, 0o440)
-    run("visudo", "-c", "-q", "-f", candidate)
+    run("visudo", "-c", "-f", candidate)
+    sound = _is_sound("visudo", "-c")  # it also finds fault with modes of other files, which are not ours to judge
     os.makedirs("/etc/sudoers.d", mode=0o755, exist_ok=True)
     write(SUDOERS, SUDO, 0o440)
     os.unlink(candidate)
-    run("visudo", "-c", "-q")
+    if sound:
+        run("visudo", "-c")
     write(KEYS, keys, 0o644)
     os.makedirs(os.path.dirname(DROP_IN), mode=0o755, exist_ok=True)
     write(DROP_IN, SSHD, 0o644)
@@ -421,6 +436,10 @@ def main() -> None:
     source = sys.stdin.buffer
     request = json.loads(source.read(int.from_bytes(source.read(4), "big")))
     os.umask(0o022)
+    # A run that lost its operator may still be at work; it is waited for. Kept open until this process ends.
+    lock = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    if request["stage"] != "inspect":
+        fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         answer = {"ok": True, **STAGES[request["stage"]](request, source)}
     except (Failed, OSError, ValueError, KeyError) as error:

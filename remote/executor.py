@@ -80,6 +80,7 @@ class Run:
         self.changes: list[dict[str, Any]] = []
         self.effective: dict[str, Any] = {}
         self.output = Output()
+        self.heard = 0  # bytes of frames
         self.exit: dict[str, int | None] = {"code": None, "signal": None}
         self.killed_for = ""
         self._cgroup = ""
@@ -129,7 +130,7 @@ class Run:
                 self.killed_for = "timeout"
             if self._cancelled():
                 self.killed_for = "killed"
-            if self.output.length > OUTPUT_LIMIT or len(buffer) > FRAME_LIMIT:
+            if self.output.length + self.heard > OUTPUT_LIMIT or len(buffer) > FRAME_LIMIT:
                 self.killed_for = "output-flood"
             if self.killed_for:
                 return {}
@@ -140,6 +141,7 @@ class Run:
                 elif descriptor == errors:
                     self.output.add(data)
                 else:
+                    self.heard += len(data)
                     *lines, buffer = (buffer + data).split(b"\n")
                     for line in lines:
                         end = self._frame(json.loads(line), process, manifest, missing)
@@ -166,7 +168,9 @@ class Run:
             self.progress(message)
         elif kind == "step":
             self.progress({"t": "step", "doing": str(message.get("doing", ""))[:500]})
-        elif kind in ("end", "again"):
+        elif kind == "end":
+            return _checked_end(message)
+        elif kind == "again":
             return message
         return {}
 
@@ -246,12 +250,20 @@ def _app_folders(manifest: dict[str, Any], params: dict[str, Any]) -> list[str]:
     return [str(folder) for folder in json.loads(record)["data"]] if record else []
 
 
+def _checked_end(message: dict[str, Any]) -> dict[str, Any]:
+    """What the receipt is made of has the shape of a receipt, whatever the worker says."""
+    blank = _failed("", "")
+    if message.keys() == blank.keys() and all(type(message[name]) is type(blank[name]) for name in blank):
+        return message
+    return _failed("action-failed", "the action's process ended with something that is no result")
+
+
 def _stop(unit: str, process: subprocess.Popen[bytes]) -> None:
     """Nothing of the run survives: the whole control group is killed, then the unit is waited for."""
-    for pipe in (process.stdin,):
+    if process.stdin:
         with contextlib.suppress(OSError):
-            if pipe:
-                pipe.close()
+            process.stdin.close()
+        process.stdin = None
     try:
         process.wait(timeout=0.3)
     except subprocess.TimeoutExpired:
@@ -261,8 +273,9 @@ def _stop(unit: str, process: subprocess.Popen[bytes]) -> None:
             capture_output=True,
             check=False,
         )
+        # Drained: systemd-run waits for room in a full pipe to say how the unit ended.
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=15)
+            process.communicate(timeout=15)
         if process.poll() is None:
             process.kill()
 

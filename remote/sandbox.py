@@ -24,6 +24,12 @@ _CAPABILITIES = {
     "app": "",
 }
 
+#: Within @system-service, but no action's business: other processes' memory, and interfaces with a history of holes.
+_WITHHELD = "process_vm_readv process_vm_writev io_uring_setup io_uring_enter io_uring_register userfaultfd"
+
+#: Root without CAP_KILL may still signal root's processes: the executor, sshd. Whoever must end is killed from outside.
+_SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal"
+
 _HIDDEN = (layout.STATE, "/root/.ssh")
 
 #: Where folders of apps may be made: for a folder that does not exist yet its nearest existing parent is opened.
@@ -80,6 +86,9 @@ def properties(
         f"MemoryMax={memory}", "MemorySwapMax=0", "TasksMax=64", f"RuntimeMaxSec={timeout + 10}", "TimeoutStopSec=1",
         "KillMode=control-group", "LimitCORE=0", "UMask=0077", "Type=exec",
     ]  # fmt: skip
+    found.append(f"SystemCallFilter=~{_WITHHELD}")
+    if not user:
+        found.append(f"SystemCallFilter=~{_SIGNALS}")
     homes = any(folder.startswith("/home") for folder in folders)
     found.append("ProtectHome=no" if homes else "ProtectHome=yes")
     found += [f"InaccessiblePaths=-{path}" for path in _HIDDEN if homes or not path.startswith("/root")]

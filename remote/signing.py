@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import ctypes
 import hashlib
-import subprocess
-import tempfile
 
 import layout
 
@@ -57,6 +55,9 @@ class Identity:
         return b"\x01" + len(blob).to_bytes(2, "big") + blob + body
 
     def _by_ssh_keygen(self, namespace: str, body: bytes) -> bytes:
+        import subprocess
+        import tempfile
+
         with tempfile.NamedTemporaryFile(dir=layout.RUN) as file:
             file.write(body)
             file.flush()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import json
 import re
 from typing import Any, Callable
@@ -182,6 +181,8 @@ def _blob(value: Any, where: str) -> bytes:
 
 def address(value: Any, where: str) -> str:
     """For from="…" of authorized_keys. A network with host bits set is refused here: sshd(8) would ignore its key."""
+    import ipaddress
+
     network = _network(value, where)
     try:
         ipaddress.ip_network(network)

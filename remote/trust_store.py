@@ -1,15 +1,15 @@
-"""The trust files and versions on this server: read, install, and derive the login keys from them."""
+"""The trust files and versions on this server: read, install, and derive the login keys from them.
+
+Every session reads; what only an update needs is imported there.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
 import hashlib
 import os
-import py_compile
 import re
-import shutil
 from collections.abc import Sequence
 from typing import Callable
 
@@ -58,6 +58,8 @@ def armour(blobs: Sequence[bytes]) -> bytes:
 
 def login_keys(trust: messages.Trust) -> bytes:
     """authorized_keys(5) for the login user: each key may start the runner and nothing else."""
+    import datetime
+
     lines = ["# Written by serverflow from its trust file; changes here are lost."]
     for key in trust.command:
         options = ["restrict", f'command="sudo -n {layout.RUNNER}"']
@@ -78,6 +80,8 @@ def write_login_keys(trust: messages.Trust) -> None:
 
 def install_bundle(bundle: messages.Bundle, body: bytes, blobs: Sequence[bytes], read: Callable[[int], bytes]) -> None:
     """Write versions/N from the stream, check every hash, then switch `current` over to it in one rename."""
+    import shutil
+
     target = f"{layout.VERSIONS}/{bundle.version}"
     staging = f"{layout.VERSIONS}/.{bundle.version}.new"
     shutil.rmtree(staging, ignore_errors=True)
@@ -103,6 +107,8 @@ def install_bundle(bundle: messages.Bundle, body: bytes, blobs: Sequence[bytes],
 
 def compile_all(root: str, version: int, paths: Sequence[str]) -> None:
     """Byte code at install time: the confined reader cannot write it later, and compiling costs a command 100 ms."""
+    import py_compile
+
     for path in paths:
         if path.endswith(".py"):
             py_compile.compile(
@@ -114,6 +120,8 @@ def compile_all(root: str, version: int, paths: Sequence[str]) -> None:
 
 
 def switch(version: int) -> None:
+    import shutil
+
     temporary = layout.CURRENT + ".new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(temporary)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 COMMAND, RECEIPT = "command.v1@serverflow", "receipt.v1@serverflow"
 
@@ -28,10 +29,10 @@ def sign(key: str, body: bytes) -> bytes:
 def is_signed(identity: str, blob: bytes, body: bytes) -> bool:
     """Whether the server's identity key has signed this receipt."""
     with tempfile.TemporaryDirectory() as folder:
-        signers, signature = Path(folder, "signers"), Path(folder, "sig")
-        signers.write_text(f"server {identity}\n")
+        signers, signature = f"{folder}/signers", f"{folder}/sig"
+        Path(signers).write_text(f"server {identity}\n")
         text = base64.encodebytes(blob).decode()
-        signature.write_text(f"-----BEGIN SSH SIGNATURE-----\n{text}-----END SSH SIGNATURE-----\n")
+        Path(signature).write_text(f"-----BEGIN SSH SIGNATURE-----\n{text}-----END SSH SIGNATURE-----\n")
         argv = ["ssh-keygen", "-q", "-Y", "verify", "-n", RECEIPT, "-I", "server", "-f", signers, "-s", signature]
         return subprocess.run(argv, input=body, capture_output=True).returncode == 0
 
@@ -42,18 +43,19 @@ def unpack(signed: bytes) -> tuple[bytes, bytes]:
     return signed[3:end], signed[end:]
 
 
+def receive(source: IO[bytes]) -> tuple[bytes, bytes]:
+    """Kind and payload of the next frame."""
+    head = source.read(5)
+    return head[:1], source.read(int.from_bytes(head[1:], "big"))
+
+
 def main(port: str, key: str, known_hosts: str, identity: str, flip: bool) -> int:
     argv = ["ssh", "-T", "-F", "none", "-p", port, "-i", key, "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
     argv += ["-o", f"UserKnownHostsFile={known_hosts}", "-o", "StrictHostKeyChecking=yes", "serverflow@127.0.0.1"]
     nonce = secrets.token_hex(32)
     with subprocess.Popen([*argv, f"sf1 {nonce}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as ssh:
         assert ssh.stdin and ssh.stdout
-
-        def receive() -> tuple[bytes, bytes]:
-            head = ssh.stdout.read(5)
-            return head[:1], ssh.stdout.read(int.from_bytes(head[1:], "big"))
-
-        hello = json.loads(unpack(receive()[1])[1])
+        hello = json.loads(unpack(receive(ssh.stdout)[1])[1])
         body = json.dumps({
             "v": 1, "typ": "command", "server_id": hello["server_id"], "challenge": hello["challenge"],
             "op_id": "".join(secrets.choice("0123456789ABCDEFGHJKMNPQRSTVWXYZ") for _ in range(25)).rjust(26, "0"),
@@ -70,9 +72,9 @@ def main(port: str, key: str, known_hosts: str, identity: str, flip: bool) -> in
         frame = b"\1" + len(blob).to_bytes(2, "big") + blob + body
         ssh.stdin.write(len(frame).to_bytes(4, "big") + frame + bytes(4))  # no secrets
         ssh.stdin.flush()
-        kind, payload = receive()
+        kind, payload = receive(ssh.stdout)
         while kind == b"P":
-            kind, payload = receive()
+            kind, payload = receive(ssh.stdout)
     if kind != b"R":
         print(f"answer: {payload.decode()}")
         return 0 if flip and kind == b"E" else 1
@@ -84,4 +86,5 @@ def main(port: str, key: str, known_hosts: str, identity: str, flip: bool) -> in
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:5], flip="--flip" in sys.argv[5:]))
+    words = sys.argv[1:]
+    raise SystemExit(main(words[0], words[1], words[2], words[3], flip="--flip" in words))

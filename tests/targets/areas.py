@@ -14,7 +14,9 @@ from .operator import SF, Operator
 def run(operator: Operator, *argv: str, on: str = "web1", exit: int = 0, input: str | None = None) -> dict[str, Any]:
     """One server's part of the answer. `argv` is the command without `--on` and without leave to go on."""
     done = operator.run("--json", *argv, "--on", on, input=input, check=False)
-    assert done.returncode == exit, f"sf {' '.join(argv)}: exit {done.returncode}, not {exit}\n{done.stdout}{done.stderr}"
+    assert done.returncode == exit, (
+        f"sf {' '.join(argv)}: exit {done.returncode}, not {exit}\n{done.stdout}{done.stderr}"
+    )
     (server,) = json.loads(done.stdout.splitlines()[-1])["servers"]
     found: dict[str, Any] = server
     return found
@@ -63,7 +65,9 @@ class Asked:
         os.close(theirs)
         self.said = ""
         while "Go on?" not in self.said:
-            self.said += self._read()
+            piece = self._read()
+            assert piece, f"it ended without a question:\n{self.said}"
+            self.said += piece
 
     def answer(self, text: str) -> int:
         """The exit code, once it has ended."""

@@ -102,7 +102,18 @@ start_engine() {
   pid_here dockerd >/dev/null || launch --storage-driver=vfs
 }
 
+# Each server's systemd and its services hold about seven inotify instances, all of them root's; the kernel's default of
+# 128 is used up by 18 servers, and the next ones do not boot. Raised where it may be, until the machine restarts.
+allow_many_servers() {
+  local limit=/proc/sys/fs/inotify/max_user_instances
+  [ -e "$limit" ] && [ "$(cat "$limit")" -lt 1024 ] || return 0
+  if as_root sh -c "echo 1024 >$limit" 2>/dev/null; then
+    echo "${0##*/}: raised fs.inotify.max_user_instances to 1024 until the next restart" >&2
+  fi
+}
+
 ensure_engine() {
+  allow_many_servers
   if engine_answers && compose_answers; then return; fi
   [ -z "${DOCKER_HOST:-}" ] || engine_answers || fail "no Docker engine answers at DOCKER_HOST=$DOCKER_HOST"
   [ -e /etc/debian_version ] || fail "install and start Docker Engine with Compose v2 (https://docs.docker.com/engine/install/), then try again"

@@ -23,5 +23,5 @@ for name in web1 db1 old1 new1; do
   fingerprint=$(ssh-keygen -lf - <<<"$key" | cut -d ' ' -f 2)
   echo "$name"
   echo "  ssh -i $state/id_ed25519 -o UserKnownHostsFile=$state/known_hosts -p $port root@127.0.0.1"
-  echo "  sf server add $name --host 127.0.0.1 --port $port --user root --key $state/id_ed25519 --fingerprint $fingerprint"
+  echo "  sf server add $name root@127.0.0.1:$port -i $state/id_ed25519 --fingerprint $fingerprint"
 done

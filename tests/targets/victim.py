@@ -122,7 +122,7 @@ def client_of(operator: Operator, name: str, target: Target) -> Client:
 def enrol(operator: Operator, name: str, target: Target) -> Victim:
     operator.add(name, target)
     # It is restarted more often than systemd lets a unit restart by itself.
-    drop_in = "/run/systemd/system/cron.service.d"
+    drop_in = "/etc/systemd/system/cron.service.d"
     target.run("sh", "-c", f"mkdir -p {drop_in}; printf '[Unit]\\nStartLimitIntervalSec=0\\n' > {drop_in}/often.conf; systemctl daemon-reload")
     return Victim(operator, target, client_of(operator, name, target))
 

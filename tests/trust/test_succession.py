@@ -13,6 +13,7 @@ import pytest
 import authorise
 import messages
 import verify
+from serverflow_cli.errors import TrustError
 from serverflow_cli.trust import sshsig, trustfile
 from serverflow_cli.trust.keys import PrivateKey, public_line
 
@@ -117,8 +118,16 @@ def edit(fleet: Fleet, change: Callable[[dict[str, Any]], object]) -> bytes:
     return encode(value)
 
 
-def first_key(trust: dict[str, Any]) -> dict[str, Any]:
+def first_key(trust: dict[str, Any]) -> Any:
     return trust["roles"]["command"]["keys"][0]
+
+
+def key_with(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda trust: first_key(trust).update({name: value})
+
+
+def grant_with(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda trust: first_key(trust)["grants"][0].update({name: value})
 
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
@@ -143,7 +152,7 @@ BAD_TRUST: dict[str, Callable[[dict[str, Any]], object]] = {
     "a command key twice": lambda t: t["roles"]["command"]["keys"].append(t["roles"]["command"]["keys"][0]),
     "a threshold for commands": lambda t: t["roles"]["command"].update(threshold=1),
     **{
-        f"command key: {name} {value!r}"[:60]: lambda t, change={name: value}: first_key(t).update(change)
+        f"command key: {name} {value!r}"[:60]: key_with(name, value)
         for name, value in [
             ("name", "a b"),
             ("name", "ana\n"),
@@ -167,7 +176,7 @@ BAD_TRUST: dict[str, Callable[[dict[str, Any]], object]] = {
         ]
     },
     **{
-        f"grant: {name} {value!r}"[:60]: lambda t, change={name: value}: first_key(t)["grants"][0].update(change)
+        f"grant: {name} {value!r}"[:60]: grant_with(name, value)
         for name, value in [
             ("actions", ["*"]),
             ("actions", ["redis.*"]),
@@ -194,7 +203,7 @@ def test_neither_side_takes_a_trust_file_of_another_form(fleet: Fleet, name: str
     assert caught.value.code == "bad-trust"
     value = json.loads(trustfile.body(fleet.trust))
     BAD_TRUST[name](value)
-    with pytest.raises(trustfile.TrustError):
+    with pytest.raises(TrustError):
         trustfile.parse((json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
 

@@ -23,7 +23,7 @@ def seals(workspace: Workspace) -> dict[str, Seal]:
     """How to seal for each operator of fleet.toml. Raises ConfigError when nobody has a seal key."""
     from ..trust.seal import seal
 
-    found = {
+    found: dict[str, Seal] = {
         name: partial(seal, operator.seal) for name, operator in workspace.fleet.operators.items() if operator.seal
     }
     if not found:
@@ -68,7 +68,7 @@ async def show_secret(workspace: Workspace, name: str) -> CommandResult:
     from ..trust.seal import unseal
 
     value = secrets.read(workspace.folder, name, partial(unseal, _own_key(workspace)))
-    return CommandResult(workspace.label, data={name: value})
+    return CommandResult(workspace.label, data={"name": name, "value": value})
 
 
 def _own_key(workspace: Workspace) -> SealKey:

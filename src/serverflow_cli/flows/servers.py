@@ -12,7 +12,7 @@ from serverflow_actions import registry
 from serverflow_actions.kit.change import Change
 
 from ..config.edit import edit
-from ..errors import SfError, TrustError, Unreachable, UsageError
+from ..errors import ConfigError, SfError, TrustError, Unreachable, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult
 from . import bundles
@@ -236,6 +236,7 @@ async def remove(
     """Take ServerFlow off the server and the server out of the fleet. With `forget` the server is not contacted."""
     (name,) = _only(workspace, name)
     workspace.root_signer()
+    _check_removable(workspace, name)
     changes = [] if forget else [Change("delete", "login", "serverflow account, keys, runner and state")]
     changes.append(Change("delete", "server", f"{name} in fleet.toml, pins and grants"))
     planned = CommandResult(workspace.label, servers=(ServerResult(name, Reply("", "done", tuple(changes))),))
@@ -251,6 +252,20 @@ async def remove(
     return CommandResult(
         workspace.label, op_id, (ServerResult(name, Reply(op_id, "done", tuple(changes), notes=notes)),)
     )
+
+
+def _check_removable(workspace: Workspace, name: str) -> None:
+    """That nothing else in fleet.toml names it, before the server is taken apart. Raises ConfigError."""
+    from ..config.edit import Editor
+    from ..config.load import parse, read_text
+
+    editor = Editor(read_text(workspace.folder.fleet_toml))
+    editor.remove_entry("servers", name)
+    try:
+        parse(editor.text)
+    except ConfigError as error:
+        error.hint = f"take out what is meant for {name}, or give it another server; then remove {name}"
+        raise
 
 
 async def _leave(workspace: Workspace, link: Link, op_id: str, report: Report) -> list[str]:

@@ -145,13 +145,15 @@ class Connector:
             raise ConnectionLost(f"the connection ended: {error}", server=endpoint.name) from error
 
     async def _open(self, endpoint: Endpoint, tunnel: Any) -> asyncssh.SSHClientConnection:
-        lib = library()
         try:
             async with asyncio.timeout(self._timeout):
-                connection: asyncssh.SSHClientConnection = await lib.connect(
+                # Before asyncssh is loaded: sshd starts meanwhile. A jump host may be an alias in ~/.ssh/config.
+                sock = None if tunnel or endpoint.personal else await _dial(endpoint.host, endpoint.port)
+                connection: asyncssh.SSHClientConnection = await library().connect(
                     endpoint.host,
                     endpoint.port,
                     tunnel=tunnel or (),
+                    sock=sock,
                     known_hosts=self._trusted(endpoint),
                     preferred_auth="publickey",
                     kex_algs=KEX,
@@ -166,7 +168,7 @@ class Connector:
                 return connection
         except TimeoutError:
             raise _timeout(endpoint, self._timeout) from None
-        except (lib.Error, OSError) as error:
+        except (library().Error, OSError) as error:
             raise explain(error, endpoint) from error
 
     def _login(self, endpoint: Endpoint) -> dict[str, Any]:
@@ -227,12 +229,16 @@ async def _dial(host: str, port: int) -> socket.socket:
 
 
 def _algorithms(host_keys: Sequence[str]) -> list[str]:
-    """Signature algorithms for the pinned key types, so that a server with several keys shows the one that we know."""
+    """Signature algorithms: the pinned key types first, so that a server with several keys shows the one that we know.
+
+    The others follow, because a server that lost the pinned key would else hang up without a reason; what it shows then
+    is compared with the pins and refused.
+    """
+    kinds = [line.split(" ", 1)[0] for line in host_keys] + ["ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"]
     found: list[str] = []
-    for line in host_keys:
-        kind = line.split(" ", 1)[0]
+    for kind in kinds:
         found += ["rsa-sha2-512", "rsa-sha2-256"] if kind == "ssh-rsa" else [kind]
-    return list(dict.fromkeys(found)) or ["ssh-ed25519"]
+    return list(dict.fromkeys(found))
 
 
 def _timeout(endpoint: Endpoint, seconds: float) -> Unreachable:
@@ -257,7 +263,6 @@ def explain(error: Exception, endpoint: Endpoint) -> SfError:
     if endpoint.personal:
         return _explain_jump(error, endpoint, f"the jump host {where}")
     if endpoint.host_keys and (isinstance(error, asyncssh.HostKeyNotVerifiable) or "host key" in str(error).lower()):
-        # Only the pinned key's type is offered: a server without it cannot agree on a host key algorithm.
         return TrustError(
             "host key does not match the pinned key",
             server=endpoint.name,

@@ -1,0 +1,174 @@
+"""Whatever breaks in the middle: an operation runs at most once, and its signed receipt says what is known of it.
+
+`slow` is a unit whose start takes until somebody makes /run/go; it notes each start in /root/starts.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from . import attacker
+from .attacker import RECEIPT, Answer
+from .operator import eventually
+from .target import Fleet
+from .victim import STATE, Victim, fresh_victim
+
+UNIT = """[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo x >> /root/starts; until [ -e /run/go ]; do sleep 0.05; done'
+"""
+SLOW = {"unit": "slow"}
+
+
+@pytest.fixture(scope="module")
+def victim(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    with fresh_victim(fleet, tmp_path_factory.mktemp("victim")) as found:
+        found.target.run("tee", "/etc/systemd/system/slow.service", input=UNIT)
+        found.target.run("systemctl", "daemon-reload")
+        yield found
+
+
+class Slow:
+    """An operation in its middle."""
+
+    def __init__(self, victim: Victim) -> None:
+        self.victim = victim
+        self.op = attacker.new_op()
+        victim.target.run("rm", "-f", "/run/go", "/root/starts")
+
+    def starts(self) -> int:
+        return len(self.victim.target.run("sh", "-c", "cat /root/starts || true").stdout.split())
+
+    def let_go(self) -> None:
+        self.victim.target.run("touch", "/run/go")
+
+    def fetched(self) -> dict[str, Any]:
+        """The receipt as `op.status` hands it out, verified; {} while there is none."""
+        data = self.victim.client.ask("op.status", {"op": self.op}).body["data"]
+        if data["state"] != "ended":
+            return {}
+        return attacker.verified(base64.b64decode(data["sig"]), data["body"].encode(), RECEIPT, self.victim.client.identity)
+
+    def state(self) -> str:
+        return str(self.victim.client.ask("op.status", {"op": self.op}).body["data"]["state"])
+
+    def again(self) -> Answer:
+        with self.victim.client.session() as session:
+            session.send_command(session.command("service.restart", SLOW, op_id=self.op))
+            return session.answer()
+
+
+@contextlib.contextmanager
+def in_the_middle(victim: Victim) -> Iterator[tuple[Slow, attacker.Session]]:
+    slow = Slow(victim)
+    with victim.client.session(shared=False) as session:
+        session.send_command(session.command("service.restart", SLOW, op_id=slow.op))
+        eventually(lambda: slow.starts() == 1, "slow has started")
+        yield slow, session
+        slow.let_go()
+    eventually(lambda: victim.target.run("systemctl", "is-active", "slow", check=False).stdout.strip() == "inactive", "slow has ended")
+
+
+@pytest.mark.parametrize("end", ["the connection", "the runner"])
+def test_an_action_goes_on_without_whoever_asked_for_it(victim: Victim, end: str) -> None:
+    with in_the_middle(victim) as (slow, session):
+        if end == "the connection":
+            session.process.kill()
+        else:
+            victim.target.run("pkill", "--signal", "KILL", "--full", "^/usr/bin/python3 -IS /usr/local/libexec/serverflow/runner")
+            assert session.answer().verdict == "closed"
+        assert slow.state() == "running"
+        slow.let_go()
+        eventually(lambda: slow.fetched().get("outcome") == "done", "the receipt is there")
+        assert slow.again().body == slow.fetched()
+        assert slow.starts() == 1
+
+
+def test_an_operation_whose_executor_was_killed_is_never_run_again(victim: Victim) -> None:
+    with in_the_middle(victim) as (slow, session):
+        victim.target.run("systemctl", "kill", "--signal=KILL", f"serverflow-op-{slow.op.lower()}.service")
+        assert session.answer().verdict == "indeterminate"
+        assert slow.again().verdict == "indeterminate"
+        assert slow.starts() == 1
+    with victim.untouched():  # the lock went with the executor
+        pass
+
+
+def test_an_operation_that_a_reboot_cut_off_is_never_run_again(victim: Victim) -> None:
+    with in_the_middle(victim) as (slow, session):
+        victim.client.close()
+        victim.target.reboot()
+        assert session.answer().verdict == "closed"
+        assert slow.state() == "indeterminate"
+        with victim.untouched():
+            assert slow.again().verdict == "indeterminate"
+        assert slow.starts() == 1
+
+
+def test_the_second_operator_hears_who_is_at_work(victim: Victim) -> None:
+    with in_the_middle(victim) as (slow, session):
+        before = victim.canary()
+        with victim.client.session() as second:
+            second.send_command(second.command("service.restart", {"unit": "cron"}, limits={"lock_wait_s": 0}))
+            assert second.answer().verdict == "locked"
+        sf = victim.operator.run("service", "restart", "cron", "--on", "victim", "--lock-wait", "0s", "--yes", check=False)
+        assert sf.returncode == 8
+        for told in "service.restart", "ana", slow.op, " s ":
+            assert told in sf.stderr
+        assert victim.canary() == before
+        slow.let_go()
+        assert session.answer().verdict == "done"
+
+
+# --- a full disk -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(victim: Victim) -> Iterator[None]:
+    """serverflow's state on a disk of its own, of 32 MiB."""
+    move = f"mkdir /mnt/small && mount -t tmpfs -o size=32m,mode=0700 small /mnt/small && cp -a {STATE}/. /mnt/small && mount --bind /mnt/small {STATE}"
+    victim.target.run("sh", "-c", move)
+    yield
+    victim.target.run("sh", "-c", f"cp -a /mnt/small/receipts.chain /root/ && umount {STATE} && mv /root/receipts.chain {STATE}/ && umount /mnt/small && rmdir /mnt/small")
+
+
+def _fill(victim: Victim) -> None:
+    victim.target.run("sh", "-c", f"for size in 1M 4k 1; do dd if=/dev/zero bs=$size status=none >> {STATE}/fill; done", check=False)
+    assert victim.target.run("sh", "-c", f"df --output=avail {STATE} | tail -1").stdout.strip() == "0"
+
+
+def test_what_cannot_be_recorded_is_not_done(victim: Victim, small_disk: None) -> None:
+    _fill(victim)
+    with victim.untouched():
+        for _ in range(3):  # the room that is kept for receipts is not for new operations
+            op = attacker.new_op()
+            assert victim.client.ask("service.restart", {"unit": "cron"}, op_id=op).verdict == "disk-full"
+            assert not victim.burned(op)
+        victim.target.run("rm", f"{STATE}/fill")
+
+
+def test_what_was_done_is_receipted_although_the_disk_is_full(victim: Victim, small_disk: None) -> None:
+    with in_the_middle(victim) as (slow, session):
+        _fill(victim)
+        slow.let_go()
+        answer = session.answer()
+        assert answer.verdict == "done"
+        assert slow.fetched() == answer.body
+    victim.target.run("rm", f"{STATE}/fill")
+    with victim.untouched():
+        pass
+
+
+def test_denials_do_not_fill_the_disk(victim: Victim) -> None:
+    """More than 60 an hour are answered, but not kept. Last here, because others' denials would not be kept after it."""
+    with victim.untouched():
+        start = victim.chain_length()
+        answers = [victim.client.ask("service.restart", {"unit": "cron"}, action_version=9) for _ in range(70)]
+        assert {answer.verdict for answer in answers} == {"action-version"}
+        assert {answer.body["typ"] for answer in answers} == {"receipt", "reply"}
+        assert victim.chain_length() - start <= 60

@@ -1,0 +1,215 @@
+"""A hostile action, signed and granted: the sandbox is all that is left. It comes in a bundle that this test makes of the
+installed one and tests/targets/hostile.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .attacker import TRUST, encode
+from .operator import eventually
+from .target import Fleet
+from .victim import STATE, Victim, fresh_victim
+
+HOSTILE = Path(__file__).with_name("hostile.py").read_bytes()
+TASK = '''
+from serverflow_actions.kit import action, param
+from serverflow_actions.hostile import acts
+
+@action("hostile.{name}", "Hostile", kind="task", params=[{params}])
+def task(params, probe):
+    yield from ()
+    return acts.{act}(probe)
+'''
+READ = '''
+from serverflow_actions.kit import action
+from serverflow_actions.hostile import acts
+
+@action("hostile.{name}", "Hostile", kind="read")
+def read(params, probe):
+    return acts.{act}(probe)
+'''
+KEEPS_SECRET = '''
+import hashlib
+from serverflow_actions.kit import action, param
+
+@action("hostile.secret", "Hostile", kind="task", params=[param("word", "text", "", secret=True)])
+def task(params, probe):
+    yield from ()
+    return {"sha256": hashlib.sha256(params.word.encode()).hexdigest()}
+'''
+
+#: What the registry says of each: its profile, and how it differs from service.restart's entry.
+APP = {"run_as": "app"}
+WRITES = {"writes": ["/srv/hostile"]}
+ACTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "svc": ("attempts", "svc", WRITES),
+    "cfg": ("attempts", "cfg", WRITES),
+    "account": ("attempts", "account", WRITES),
+    "pkg": ("attempts", "pkg", WRITES),
+    "sql": ("attempts", "sql", WRITES),
+    "app": ("attempts", "app", APP),
+    "read": ("attempts", "read", {}),
+    "read-wide": ("attempts", "read", {"reads": ["/etc"]}),
+    "read-journal": ("attempts", "read", {"reads": ["journal"]}),
+    "flood": ("flood", "cfg", {}),
+    "frames": ("flood_of_frames", "cfg", {}),
+    "forks": ("forks", "cfg", {}),
+    "memory": ("memory", "cfg", {}),
+    "sleeper": ("sleeper", "cfg", {}),
+    "lies": ("lies", "cfg", {}),
+    "garbage": ("garbage", "cfg", {}),
+    "read-forks": ("forks", "read", {}),
+    "read-memory": ("memory", "read", {}),
+    "read-sleeper": ("sleeper", "read", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def victim(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    with fresh_victim(fleet, tmp_path_factory.mktemp("victim")) as found:
+        found.target.run("mkdir", "/srv/hostile")
+        assert found.client.ask("app.create", {"name": "shop"}).verdict == "done"
+        _arm(found)
+        yield found
+
+
+def _arm(victim: Victim) -> None:
+    """Sign the hostile actions, and grant them."""
+    files = victim.bundle_files()
+    registry = json.loads(files["registry.json"])
+    blank = {**registry["actions"]["service.restart"], "units": [], "locks": [], "timeout": 60, "memory": 128 << 20}
+    files |= {"serverflow_actions/hostile/__init__.py": b"", "serverflow_actions/hostile/acts.py": HOSTILE}
+    for name, (act, profile, changes) in ACTIONS.items():
+        source = READ if profile == "read" else TASK
+        params = 'param("name", "name", "")' if changes is APP else ""
+        path = f"serverflow_actions/hostile/{name.replace('-', '_')}.py"
+        files[path] = source.format(name=name, act=act, params=params).encode()
+        kind = "read" if profile == "read" else "task"
+        registry["actions"][f"hostile.{name}"] = {**blank, "module": path[:-3].replace("/", "."), "kind": kind, "profile": profile, **changes}
+    files["serverflow_actions/hostile/secret.py"] = KEEPS_SECRET.encode()
+    registry["actions"]["hostile.secret"] = {**blank, "module": "serverflow_actions.hostile.secret", "profile": "cfg", "secrets": ["word"]}
+    files["registry.json"] = encode(registry)
+    answer = victim.push_bundle(files)
+    assert answer.verdict == "done", answer.body
+    trust = victim.trust()
+    (key,) = trust["roles"]["command"]["keys"]
+    hostile = [f"hostile.{name}" for name in (*ACTIONS, "secret")]
+    key["grants"] += [{"actions": hostile, "where": {}, "servers": [victim.client.server_id]}]
+    trust["version"] += 1
+    assert victim.client.push(TRUST, encode(trust), victim.root).verdict == "done"
+
+
+#: A read asks the system bus for unit states, as any user may: there polkit decides. It may not reach more by it.
+FOR_ANY_USER = {
+    f"connect to /run/{socket}": "worked: None"
+    for socket in ("dbus/system_bus_socket", "systemd/io.system.ManagedOOM", "systemd/userdb/io.systemd.DynamicUser")
+}
+PROFILES = [name for name, (act, _, _) in ACTIONS.items() if act == "attempts"]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_from_inside_a_sandbox_nothing_forbidden_works(victim: Victim, name: str) -> None:
+    passwd = victim.target.run("sha256sum", "/etc/passwd", "/etc/shadow").stdout
+    with victim.untouched():
+        answer = victim.client.ask(f"hostile.{name}", {"name": "shop"} if name == "app" else {})
+        assert answer.body["data"]["tried"] > 60, answer.body["message"]
+        worked = answer.body["data"]["worked"].items()
+        assert dict(worked - (FOR_ANY_USER.items() if name.startswith("read") else set())) == {}
+        assert victim.target.run("sha256sum", "/etc/passwd", "/etc/shadow").stdout == passwd
+        assert victim.target.run("hostname").stdout.strip() == victim.target.name
+
+
+#: The action, limits that make it quick, and the verdict.
+TOO_MUCH: dict[str, tuple[str, dict[str, int], str]] = {
+    "output": ("flood", {}, "output-flood"),
+    "progress": ("frames", {}, "output-flood"),
+    "processes": ("forks", {}, "done"),
+    "memory": ("memory", {"memory": 64 << 20}, "out-of-memory"),
+    "time, with a child in a session of its own": ("sleeper", {"timeout_s": 1}, "timeout"),
+    "processes in a read": ("read-forks", {"timeout_s": 20}, "done"),
+    "memory in a read": ("read-memory", {"memory": 64 << 20, "timeout_s": 20}, "out-of-memory"),
+    "time in a read, with a child": ("read-sleeper", {"timeout_s": 1}, "timeout"),
+}
+
+
+@pytest.mark.parametrize(("name", "limits", "verdict"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_whoever_takes_too_much_is_stopped_with_all_its_processes(
+    victim: Victim, name: str, limits: dict[str, int], verdict: str
+) -> None:
+    answer = victim.client.ask(f"hostile.{name}", limits=limits)
+    assert answer.verdict == verdict, answer.body
+    if "forks" in name:
+        assert 1 < answer.body["data"]["processes"] < 1024
+    eventually(lambda: not _leftovers(victim), "every process of the run has ended")
+    with victim.untouched():
+        pass
+
+
+def _leftovers(victim: Victim) -> str:
+    units = victim.target.run("systemctl", "list-units", "--plain", "--no-legend", "serverflow-*").stdout
+    processes = victim.target.run("sh", "-c", "ps -eo user:20,args | grep -E '^serverflow-read|worker[.]py' | grep -v grep || true").stdout
+    return units + processes
+
+
+@pytest.mark.parametrize("name", ["lies", "garbage"])
+def test_frames_that_are_not_what_they_should_be_end_as_a_failure(victim: Victim, name: str) -> None:
+    with victim.untouched():
+        answer = victim.client.ask(f"hostile.{name}")
+        assert (answer.body["outcome"], answer.body["code"]) == ("failed", "action-failed")
+    eventually(lambda: not _leftovers(victim), "every process of the run has ended")
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+WORD = "correct horse battery staple"
+FRAME = bytes(range(32)) + json.dumps({"word": WORD}).encode()
+COMMIT = hashlib.sha256(FRAME).hexdigest()
+
+
+def _frame(value: Any) -> bytes:
+    return os.urandom(32) + encode(value)
+
+
+#: The frame that arrives, and what was committed to: None is its true hash.
+SECRETS: dict[str, tuple[bytes, str | None]] = {
+    "a changed byte": (FRAME[:-3] + b"X" + FRAME[-2:], COMMIT),
+    "another salt": (bytes(32) + FRAME[32:], COMMIT),
+    "none": (b"", COMMIT),
+    "a salt alone": (bytes(32), None),
+    "a secret that the action does not have": (_frame({"word": "x", "sudo": "yes"}), None),
+    "a secret twice": (bytes(32) + b'{"word":"a","word":"b"}', None),
+    "a number": (_frame({"word": 1}), None),
+    "a list": (_frame([1]), None),
+    "9 KiB": (_frame({"word": "x" * 9000}), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("frame", "commit"), SECRETS.values(), ids=SECRETS)
+def test_secrets_are_those_that_were_committed_to(victim: Victim, frame: bytes, commit: str | None) -> None:
+    with victim.client.session() as session:
+        body = session.command("hostile.secret", secrets_commit=commit or hashlib.sha256(frame).hexdigest())
+        session.send_command(body, frame)
+        assert session.echoed(session.answer()).verdict == "bad-secrets"
+    assert not victim.burned(body["op_id"])
+
+
+def test_a_secret_is_not_taken_from_the_parameters(victim: Victim) -> None:
+    assert victim.client.ask("hostile.secret", {"word": WORD}).verdict == "bad-secrets"
+
+
+def test_a_secret_arrives_and_is_kept_nowhere(victim: Victim) -> None:
+    with victim.client.session() as session:
+        session.send_command(session.command("hostile.secret", secrets_commit=COMMIT), FRAME)
+        answer = session.echoed(session.answer())
+    assert answer.verdict == "done", answer.body
+    assert answer.body["data"]["sha256"] == hashlib.sha256(WORD.encode()).hexdigest()
+    places = [STATE, "/run", "/etc", "/tmp", "/var/log", "/var/tmp"]
+    assert victim.target.run("grep", "-rlF", "-D", "skip", WORD, *places, check=False).stdout == ""
