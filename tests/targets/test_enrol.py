@@ -48,7 +48,9 @@ def nothing_is_open(target: Target) -> None:
     """An enrolment that failed leaves no way in, and sshd as it was."""
     for path in OURS:
         assert target.run("test", "-e", path, check=False).returncode, f"{path} is there"
-    assert target.run("sh", "-c", "ls /var/lib/serverflow/safe/pending /etc/serverflow/trust/*", check=False).stdout == ""
+    assert (
+        target.run("sh", "-c", "ls /var/lib/serverflow/safe/pending /etc/serverflow/trust/*", check=False).stdout == ""
+    )
     assert target.run("systemctl", "is-active", "ssh").stdout == "active\n"
     assert root_can_log_in(target)
 
@@ -62,7 +64,17 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
 
 def with_password(operator: Operator, target: Target, password: str) -> pexpect.spawn[str]:
     login = f"pwadmin@{target.host}:{target.port}"
-    argv = ["server", "add", "web1", login, "-i", str(target.admin_key), "--fingerprint", fingerprint(target), "--ask-sudo"]
+    argv = [
+        "server",
+        "add",
+        "web1",
+        login,
+        "-i",
+        str(target.admin_key),
+        "--fingerprint",
+        fingerprint(target),
+        "--ask-sudo",
+    ]
     env = operator.environment()
     terminal = pexpect.spawn(str(SF), argv, env=env, cwd=str(operator.fleet), encoding="utf-8", timeout=60)
     terminal.expect("sudo password for pwadmin")
@@ -113,7 +125,9 @@ def test_enrolling_as_root_as_admin_and_with_a_password(
     assert "testpw" not in right.before
     said = target.run("sh", "-c", "journalctl --no-pager; cat /var/log/*.log 2>/dev/null; true").stdout
     assert "sudo" in said and "testpw" not in said
-    assert target.run("grep", "-rlI", "testpw", "/var/lib/serverflow", "/etc", "/run/serverflow", check=False).stdout == ""
+    assert (
+        target.run("grep", "-rlI", "testpw", "/var/lib/serverflow", "/etc", "/run/serverflow", check=False).stdout == ""
+    )
     assert takes_commands(operator)
 
 
@@ -169,7 +183,9 @@ def test_who_vouches_for_the_host_key(fresh_target: Fresh, fresh_operator: Opera
 def test_an_alias_of_the_ssh_config_and_an_ipv6_address(fresh_target: Fresh, fresh_operator: Operator) -> None:
     target, operator = fresh_target(), fresh_operator
     known_hosts(operator, target)
-    config = f"Host shop\n  HostName {target.host}\n  Port {target.port}\n  User admin\n  IdentityFile {target.admin_key}\n"
+    config = (
+        f"Host shop\n  HostName {target.host}\n  Port {target.port}\n  User admin\n  IdentityFile {target.admin_key}\n"
+    )
     (operator.home / ".ssh/config").write_text(config)
     for _ in range(2):
         operator.run("server", "add", "web1", "shop")
@@ -182,12 +198,12 @@ def test_an_alias_of_the_ssh_config_and_an_ipv6_address(fresh_target: Fresh, fre
         known = ["-i", str(target.admin_key), "--fingerprint", fingerprint(target)]
         operator.run("server", "add", "web1", f"root@[::1]:{port}", *known)
         assert takes_commands(operator)
-        refused(operator.run("server", "add", "web1", f"root@{target.host}:{target.port}", *known, check=False), 2, "::1")
+        refused(
+            operator.run("server", "add", "web1", f"root@{target.host}:{target.port}", *known, check=False), 2, "::1"
+        )
 
 
-def test_through_a_jump_host(
-    target2: Target, fresh_target: Fresh, fresh_operator: Operator
-) -> None:
+def test_through_a_jump_host(target2: Target, fresh_target: Fresh, fresh_operator: Operator) -> None:
     """The jump host is logged into with the operator's own keys, and is pinned too."""
     target, operator, jump = fresh_target(), fresh_operator, target2
     through = f"admin@{jump.host}:{jump.port}"
@@ -212,11 +228,22 @@ def test_through_a_jump_host(
     pins = (operator.fleet / "pins.toml").read_text()
     assert jump.host_key() in pins
     kept = jump.run("sh", "-c", "cat /etc/ssh/ssh_host_ed25519_key").stdout
-    jump.run("sh", "-c", "rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh")
+    jump.run(
+        "sh",
+        "-c",
+        "rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh",
+    )
     try:
-        refused(operator.run("system", "info", "--on", "web1", check=False), 4, "jump host", "does not match the pinned key")
+        refused(
+            operator.run("system", "info", "--on", "web1", check=False), 4, "jump host", "does not match the pinned key"
+        )
     finally:
-        jump.run("sh", "-c", "umask 077; cat >/etc/ssh/ssh_host_ed25519_key; ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key >/etc/ssh/ssh_host_ed25519_key.pub; systemctl restart ssh", input=kept)
+        jump.run(
+            "sh",
+            "-c",
+            "umask 077; cat >/etc/ssh/ssh_host_ed25519_key; ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key >/etc/ssh/ssh_host_ed25519_key.pub; systemctl restart ssh",
+            input=kept,
+        )
 
 
 def test_what_is_missing_is_installed_after_asking(fresh_target: Fresh, fresh_operator: Operator) -> None:
@@ -234,7 +261,9 @@ def test_what_is_missing_is_installed_after_asking(fresh_target: Fresh, fresh_op
 def test_what_is_refused(target: Target, operator: Operator, fresh_target: Fresh, fresh_operator: Operator) -> None:
     fresh = fresh_target()
     kept = fresh.run("cat", "/etc/os-release").stdout
-    fresh.run("sh", "-c", "printf 'ID=alpine\\nVERSION_ID=3.20\\nPRETTY_NAME=\"Alpine Linux v3.20\"\\n' >/etc/os-release")
+    fresh.run(
+        "sh", "-c", "printf 'ID=alpine\\nVERSION_ID=3.20\\nPRETTY_NAME=\"Alpine Linux v3.20\"\\n' >/etc/os-release"
+    )
     found = checksum(fresh)
     refused(fresh_operator.add("web1", fresh, check=False), 6, "Alpine Linux v3.20 is not supported", "Debian")
     assert checksum(fresh) == found
@@ -260,13 +289,21 @@ def test_what_is_refused(target: Target, operator: Operator, fresh_target: Fresh
 
 def test_sshd_settings_of_the_administrator(fresh_target: Fresh, fresh_operator: Operator) -> None:
     target, operator = fresh_target(), fresh_operator
-    target.run("sh", "-c", "printf 'AllowUsers root admin\\nAllowGroups root admin\\n' >>/etc/ssh/sshd_config; systemctl reload ssh")
+    target.run(
+        "sh",
+        "-c",
+        "printf 'AllowUsers root admin\\nAllowGroups root admin\\n' >>/etc/ssh/sshd_config; systemctl reload ssh",
+    )
     operator.add("web1", target)
     assert takes_commands(operator)
     operator.run("server", "remove", "web1", "--confirm", "web1")
 
     # No Include: our file alone is read then, and no other drop-in starts to count.
-    target.run("sh", "-c", "echo 'PermitRootLogin no' >/etc/ssh/sshd_config.d/zz-unused.conf; sed -i /^Include/d /etc/ssh/sshd_config; systemctl reload ssh")
+    target.run(
+        "sh",
+        "-c",
+        "echo 'PermitRootLogin no' >/etc/ssh/sshd_config.d/zz-unused.conf; sed -i /^Include/d /etc/ssh/sshd_config; systemctl reload ssh",
+    )
     config, before = target.run("cat", "/etc/ssh/sshd_config").stdout, sshd_settings(target, "root")
     operator.add("web1", target)
     assert takes_commands(operator)
@@ -275,7 +312,11 @@ def test_sshd_settings_of_the_administrator(fresh_target: Fresh, fresh_operator:
     assert target.run("cat", "/etc/ssh/sshd_config").stdout == config
 
     for denied in ("serverflow", "server*"):
-        target.run("sh", "-c", f"echo 'DenyUsers {denied}' | cat - /etc/ssh/sshd_config >/tmp/c; cat /tmp/c >/etc/ssh/sshd_config; rm /tmp/c; systemctl reload ssh")
+        target.run(
+            "sh",
+            "-c",
+            f"echo 'DenyUsers {denied}' | cat - /etc/ssh/sshd_config >/tmp/c; cat /tmp/c >/etc/ssh/sshd_config; rm /tmp/c; systemctl reload ssh",
+        )
         config = target.run("cat", "/etc/ssh/sshd_config").stdout
         refused(operator.add("web1", target, check=False), 6 if denied == "serverflow" else 4)
         nothing_is_open(target)
@@ -293,8 +334,13 @@ def test_an_enrolment_that_breaks_sshd_or_cannot_log_in_undoes_itself(
     target.run("rm", "/etc/ssh/sshd_config.d/50-broken.conf")
 
     picky = "[ -e /etc/ssh/sshd_config.d/00-serverflow.conf ] && [ $1 = -t ] && { echo I do not like it >&2; exit 1; }"
-    wrapper = f"#!/bin/sh\n{picky}\nexec /usr/sbin/sshd.real \"$@\"\n"
-    target.run("sh", "-c", "mv /usr/sbin/sshd /usr/sbin/sshd.real; cat >/usr/sbin/sshd; chmod 755 /usr/sbin/sshd", input=wrapper)
+    wrapper = f'#!/bin/sh\n{picky}\nexec /usr/sbin/sshd.real "$@"\n'
+    target.run(
+        "sh",
+        "-c",
+        "mv /usr/sbin/sshd /usr/sbin/sshd.real; cat >/usr/sbin/sshd; chmod 755 /usr/sbin/sshd",
+        input=wrapper,
+    )
     refused(operator.add("web1", target, check=False), 6, "I do not like it", "all was put back")
     nothing_is_open(target)
     target.run("mv", "/usr/sbin/sshd.real", "/usr/sbin/sshd")
@@ -332,7 +378,14 @@ def test_killed_after_each_step_and_run_again(fresh_target: Fresh, fresh_operato
         assert takes_commands(operator), step
         operator.run("server", "remove", "web1", "--confirm", "web1")
     told = " ".join(steps)
-    for word in ("looking at", "looking around", "placing the runner", "signing trust", "opening the login", "confirming"):
+    for word in (
+        "looking at",
+        "looking around",
+        "placing the runner",
+        "signing trust",
+        "opening the login",
+        "confirming",
+    ):
         assert word in told, steps
 
 

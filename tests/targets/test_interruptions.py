@@ -21,7 +21,12 @@ def slow(target: Target) -> Iterator[str]:
     """A unit that takes its time to start."""
     target.run("sh", "-c", "cat >/etc/systemd/system/slow.service; systemctl daemon-reload", input=UNIT)
     yield "slow"
-    target.run("sh", "-c", "systemctl kill -s KILL slow; rm /etc/systemd/system/slow.service; systemctl daemon-reload", check=False)
+    target.run(
+        "sh",
+        "-c",
+        "systemctl kill -s KILL slow; rm /etc/systemd/system/slow.service; systemctl daemon-reload",
+        check=False,
+    )
 
 
 def running(target: Target) -> list[str]:
@@ -84,7 +89,9 @@ def test_cancel(operator: Operator, target: Target, slow: str) -> None:
     assert running(target) == []
     units = target.run("systemctl", "list-units", "--plain", "--no-legend", "serverflow-run-*").stdout
     assert units == ""
-    left = target.run("sh", "-c", f"find /sys/fs/cgroup -path '*{op.lower()}*' -name cgroup.procs -exec cat {{}} +").stdout
+    left = target.run(
+        "sh", "-c", f"find /sys/fs/cgroup -path '*{op.lower()}*' -name cgroup.procs -exec cat {{}} +"
+    ).stdout
     assert left == ""
 
 
@@ -125,7 +132,11 @@ def test_a_tampered_chain_is_found(operator: Operator, target: Target) -> None:
     whole = target.run("cat", theirs).stdout
     there = whole.splitlines(keepends=True)
     try:
-        for text in ("".join(there[:-1]), "".join([*there[:-2], there[-1]]), "".join([*there[:-2], there[-1], there[-2]])):
+        for text in (
+            "".join(there[:-1]),
+            "".join([*there[:-2], there[-1]]),
+            "".join([*there[:-2], there[-1], there[-2]]),
+        ):
             target.run("sh", "-c", f"cat >{theirs}", input=text)
             done = operator.run("audit", "verify", "--against", "web1", check=False)
             assert done.returncode == 4 and "sf: error: web1: " in done.stderr, done.stderr

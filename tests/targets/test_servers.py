@@ -37,13 +37,17 @@ def test_show_rename_and_remove(fresh_target: Callable[..., Target], fresh_opera
 
     refused(operator.run("server", "remove", "shop1", check=False), 2, "--confirm shop1")
     operator.run("app", "create", "shop", "--on", "shop1", "--yes")
-    refused(operator.run("server", "remove", "shop1", "--confirm", "shop1", check=False), 3, "apps.shop.on", "sf: hint:")
+    refused(
+        operator.run("server", "remove", "shop1", "--confirm", "shop1", check=False), 3, "apps.shop.on", "sf: hint:"
+    )
     assert takes_commands(operator, "shop1")  # found out before anything was taken away
     file = operator.fleet / "fleet.toml"
     file.write_text(file.read_text().partition("[apps.shop]")[0])
     done = operator.run("server", "remove", "shop1", "--confirm", "shop1")
     assert "/etc/serverflow/apps/shop.json" in done.stderr
-    left = target.run("sh", "-c", "find / -xdev -path /proc -prune -o -path '*serverflow*' -print | grep -v /tmp/").stdout
+    left = target.run(
+        "sh", "-c", "find / -xdev -path /proc -prune -o -path '*serverflow*' -print | grep -v /tmp/"
+    ).stdout
     assert sorted(left.split()) == ["/etc/serverflow", "/etc/serverflow/apps", "/etc/serverflow/apps/shop.json"]
     nothing_is_open(target)
     assert target.run("grep", "-c", "serverflow", "/etc/passwd", check=False).stdout == "0\n"
@@ -53,7 +57,9 @@ def test_show_rename_and_remove(fresh_target: Callable[..., Target], fresh_opera
     assert found == config
     assert {user: sshd_settings(target, user) for user in before} == before
     assert operator.json("server", "list")["data"]["servers"] == []
-    assert shown["server_id"] not in max((operator.fleet / "trust").glob("*.json"), key=lambda f: int(f.stem)).read_text()
+    assert (
+        shown["server_id"] not in max((operator.fleet / "trust").glob("*.json"), key=lambda f: int(f.stem)).read_text()
+    )
 
     operator.add("shop1", target)
     assert takes_commands(operator, "shop1")
@@ -98,7 +104,17 @@ def test_a_second_operators_clone(target: Target, operator: Operator, tmp_path: 
     sf = Path(operator.run.__globals__["SF"])
 
     def info(**settings: str) -> tuple[int, str]:
-        done = call(sf, "--fleet", clone.fleet, "system", "info", "--on", "web1", check=False, env=clone.environment() | settings)
+        done = call(
+            sf,
+            "--fleet",
+            clone.fleet,
+            "system",
+            "info",
+            "--on",
+            "web1",
+            check=False,
+            env=clone.environment() | settings,
+        )
         return done.returncode, done.stderr
 
     key = str(operator.private / "command")

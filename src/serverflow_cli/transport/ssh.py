@@ -53,15 +53,21 @@ class Exec:
     def __init__(self, process: asyncssh.SSHClientProcess[bytes], name: str) -> None:
         self._process = process
         self._name = name
-        self.frames = FrameReader(process.stdout.readexactly)
+        self.frames = FrameReader(self._read)
 
     async def write(self, data: bytes) -> None:
         """Send, waiting while the window is full. Raises ConnectionLost."""
         try:
             self._process.stdin.write(data)
             await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionError, OSError):
+        except (OSError, library().Error):
             raise ConnectionLost("the connection ended in the middle", server=self._name) from None
+
+    async def _read(self, size: int) -> bytes:
+        try:
+            return await self._process.stdout.readexactly(size)
+        except (OSError, library().Error):  # the network went; a server that hangs up is IncompleteReadError
+            raise ConnectionLost("the connection was cut", server=self._name) from None
 
     async def complaint(self) -> SfError:
         """Why there was no HELLO, from what the login printed."""
