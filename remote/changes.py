@@ -43,6 +43,8 @@ def perform(
         raise Denied("pending-change", f"a safe change waits for confirmation: {safe.pending()}")
     if command.confirm_s:
         raise Denied("unsupported", f"{command.action} cannot be made a safe change yet")
+    if entry["profile"] == "core" and command.plan_sha256 not in (None, core.forecast(command.action)["plan_sha256"]):
+        raise Denied("plan-changed", "another plan was approved")
     user = sessions.app_user(entry, command.params)
     blobs = _receive_blobs(session, command)
     locks = entry["locks"]

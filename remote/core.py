@@ -24,6 +24,14 @@ Answer = tuple[str, dict[str, Any]]
 _PAGE = 900_000
 
 
+def forecast(action: str) -> dict[str, Any]:
+    """Check mode of a core task: what it would do, and the hash that a person approves."""
+    from serverflow_actions.kit.change import Change, forecast_hash
+
+    change = Change("run", "action", action)
+    return {"changes": [change.as_json()], "plan_sha256": forecast_hash(action, [change])}
+
+
 def perform(action: str, params: Mapping[str, Any], tell: Tell) -> Answer:
     """Run a core action. Raises Denied."""
     return _ACTIONS[action](params, tell)

@@ -45,7 +45,7 @@ class Progress:
     def __call__(self, event: dict[str, Any]) -> None:
         # A full disk must not stop the run for the sake of a progress line.
         with contextlib.suppress(OSError):
-            os.write(self._file, json.dumps(event)[:4000].encode() + b"\n")
+            os.write(self._file, json.dumps(event).encode() + b"\n")
 
 
 class Output:
@@ -165,7 +165,6 @@ class Run:
             self._answer(process, self._ask(message, missing))
         elif kind == "change":
             self.changes.append(message["change"])
-            self.progress(message)
         elif kind == "step":
             self.progress({"t": "step", "doing": str(message.get("doing", ""))[:500]})
         elif kind == "end":

@@ -186,6 +186,9 @@ class Session:
             import core
 
             params = self.core_params(command, entry)
+            if entry["kind"] != "read":
+                self._answer(receipt.build(about, "done", reply=True, **core.forecast(command.action)))
+                return
             outcome, data = core.perform(command.action, params, self.channel.tell)
             if command.action in ("op.status", "op.follow") and core.actor_of(params["op"]) == about["actor"]["key"]:
                 self.show_once(params["op"])

@@ -108,6 +108,17 @@ class OutcomeUnknown(SfError):
     default_code = "unknown"
 
 
+class InternalError(SfError):
+    """A bug of ours. The message names the exception; the traceback is shown with --debug only."""
+
+    exit_code = 70
+    default_code = "internal"
+
+    def __init__(self, error: Exception, *, server: str = "") -> None:
+        super().__init__(f"internal error: {type(error).__name__}: {error}", hint="--debug shows where", server=server)
+        self.__cause__ = error
+
+
 class Interrupted(SfError):
     """Ctrl-C."""
 

@@ -67,8 +67,8 @@ def _print(text: str) -> int:
 
 def run(argv: Sequence[str], session: Session) -> int:
     """Run one command. The only catch-all: whatever goes wrong becomes a line, or a JSON document, and an exit code."""
-    from .cli.failures import InternalError, interrupted
-    from .errors import SfError
+    from .cli.failures import interrupted
+    from .errors import InternalError, SfError
 
     try:
         try:

@@ -331,7 +331,9 @@ class Client:
     def login_name(self) -> str:
         return f"serverflow@{self.host}"
 
-    def ssh(self, *words: str, options: Sequence[str] = (), input: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
+    def ssh(
+        self, *words: str, options: Sequence[str] = (), input: bytes = b"", env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
         """The SSH client with whatever one may try; for at most 30 s."""
         argv = [*self.argv(), *options, self.login_name, *words]
         return subprocess.run(argv, input=input, capture_output=True, timeout=30, env={**os.environ, **(env or {})})
@@ -342,7 +344,13 @@ class Client:
         argv = [*self.argv(shared=shared), self.login_name, f"sf1 {nonce}"]
         if shared and not (self.folder / "ctl").exists():
             # The one that stays in the background must not hold our pipes.
-            subprocess.run([*self.argv(shared=True), "-N", "-f", self.login_name], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.run(
+                [*self.argv(shared=True), "-N", "-f", self.login_name],
+                check=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             session = None
             try:

@@ -10,13 +10,30 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from nacl import bindings as curve
 
 from . import attacker
-from .attacker import BUNDLE, CHECKPOINT, COMMAND, HELLO, PINS, RECEIPT, TRUST, Key, L, Session, Sig, encode, framed, signed, to_be_signed
+from .attacker import (
+    BUNDLE,
+    CHECKPOINT,
+    COMMAND,
+    HELLO,
+    PINS,
+    RECEIPT,
+    TRUST,
+    Key,
+    L,
+    Session,
+    Sig,
+    encode,
+    framed,
+    signed,
+    to_be_signed,
+)
 from .operator import eventually
 from .target import Fleet
 from .victim import STATE, Victim, enrol, fresh_victim
@@ -139,7 +156,9 @@ DENIED: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
 
 @pytest.mark.parametrize(("changed", "code"), DENIED.values(), ids=DENIED)
 class TestACommandThatIsNotRight:
-    def test_is_denied_under_the_servers_signature(self, victim: Victim, harmless: None, changed: Any, code: str) -> None:
+    def test_is_denied_under_the_servers_signature(
+        self, victim: Victim, harmless: None, changed: Any, code: str
+    ) -> None:
         with victim.client.session() as session:
             right = session.command("service.restart", CRON)
             session.send_command({**right, **changed(right)})
@@ -153,7 +172,9 @@ def test_clocks_that_are_off_do_not_matter(victim: Victim) -> None:
         with victim.client.session() as session:
             issued = session.hello["clock"] + shift
             expires = issued + 300_000
-            assert session.ask("service.restart", CRON, op_id=op, issued_at=issued, expires_at=expires).verdict == "done"
+            assert (
+                session.ask("service.restart", CRON, op_id=op, issued_at=issued, expires_at=expires).verdict == "done"
+            )
 
 
 def test_a_command_for_a_neighbour_does_nothing_here(victim: Victim, fleet: Fleet) -> None:
@@ -363,7 +384,12 @@ def _fields(frame: bytes) -> dict[str, int]:
             places |= {f"the start of {name}": position + 4, f"the middle of {name}": position + 4 + size // 2}
             places[f"the end of {name}"] = position + 3 + size
         position += 4 + size
-    return {**places, "the body's start": position, "the body's middle": (position + len(frame)) // 2, "the body's end": len(frame) - 1}
+    return {
+        **places,
+        "the body's start": position,
+        "the body's middle": (position + len(frame)) // 2,
+        "the body's end": len(frame) - 1,
+    }
 
 
 PLACES = list(_fields(framed(signed(b"{}" * 9, Sig(bytes(32), bytes(64), COMMAND).blob()))))
@@ -418,12 +444,11 @@ def test_a_frame_that_comes_slowly_is_not_waited_for(victim: Victim) -> None:
 
 def test_a_second_frame_on_the_same_session_is_not_read(victim: Victim) -> None:
     """One challenge, one command."""
-    with victim.untouched():
-        with victim.client.session() as session:
-            session.send_command(session.command("system.info"))
-            session.send_command(session.command("service.restart", CRON))
-            assert session.answer().body["action"] == "system.info"
-            assert session.frame() == ("", b"")
+    with victim.untouched(), victim.client.session() as session:
+        session.send_command(session.command("system.info"))
+        session.send_command(session.command("service.restart", CRON))
+        assert session.answer().body["action"] == "system.info"
+        assert session.frame() == ("", b"")
 
 
 # --- secrets and blobs -----------------------------------------------------------------------------------------------
@@ -455,7 +480,9 @@ def app(victim: Victim) -> str:
 def _put(session: Session, path: str, content: bytes, sent: list[bytes], **fields: Any) -> attacker.Answer:
     sha256 = hashlib.sha256(content).hexdigest()
     params = {"app": "shop", "path": path, "sha256": sha256}
-    session.send_command(session.command("file.put", params, **{"blobs": [{"sha256": sha256, "size": len(content)}], **fields}))
+    session.send_command(
+        session.command("file.put", params, **{"blobs": [{"sha256": sha256, "size": len(content)}], **fields})
+    )
     return session.echoed(session.answer(sent))
 
 
@@ -485,7 +512,11 @@ def test_the_right_blob_arrives_and_bytes_after_it_do_not(victim: Victim, app: s
 
 def test_a_blob_that_stays_away_leaves_nothing_behind(victim: Victim, app: str) -> None:
     with victim.client.session() as session:
-        session.send_command(session.command("file.put", {"app": app, "path": "a", "sha256": "00" * 32}, blobs=[{"sha256": "00" * 32, "size": 9}]))
+        session.send_command(
+            session.command(
+                "file.put", {"app": app, "path": "a", "sha256": "00" * 32}, blobs=[{"sha256": "00" * 32, "size": 9}]
+            )
+        )
         assert session.frame() == ("G", b"{}")
         session.send(b"half")
     eventually(lambda: victim.target.run("ls", f"{STATE}/blobs").stdout == "", "the blob is gone")
@@ -530,3 +561,28 @@ class TestHostileTextAsAParameter:
                 session.send_command(body)
                 verdicts[what] = session.echoed(session.answer()).verdict
         assert verdicts == dict.fromkeys(TEXTS, "bad-params")
+
+
+# --- the oldest and the newest release --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("release", ["debian11", "debian13"])
+def test_other_releases_refuse_the_same(fleet: Fleet, tmp_path: Path, stranger: Key, release: str) -> None:
+    with fresh_victim(fleet, tmp_path, release) as victim, victim.untouched():
+        with victim.client.session() as session:
+            assert session.ask("system.info").verdict == "done"
+            record = session.sent
+        for frame, verdict in (
+            (lambda session: record, "wrong-challenge"),
+            (lambda session: framed(_with_torsion(session, victim)) + framed(b""), "refused"),
+            (lambda session: framed(_signature(_plus_l)(session, victim)) + framed(b""), "refused"),
+            (lambda session: framed(_other_body(session, victim)) + framed(b""), "refused"),
+            (lambda session: framed(_namespace(TRUST)(session, victim)) + framed(b""), "refused"),
+        ):
+            with victim.client.session() as session:
+                session.send(frame(session))
+                assert session.answer().verdict == verdict
+        with victim.client.session() as session:
+            session.send_command(session.command("service.restart", CRON), key=stranger)
+            assert session.answer().verdict == "refused"
+        assert victim.client.ssh("id").returncode != 0

@@ -52,7 +52,9 @@ class Slow:
         data = self.victim.client.ask("op.status", {"op": self.op}).body["data"]
         if data["state"] != "ended":
             return {}
-        return attacker.verified(base64.b64decode(data["sig"]), data["body"].encode(), RECEIPT, self.victim.client.identity)
+        return attacker.verified(
+            base64.b64decode(data["sig"]), data["body"].encode(), RECEIPT, self.victim.client.identity
+        )
 
     def state(self) -> str:
         return str(self.victim.client.ask("op.status", {"op": self.op}).body["data"]["state"])
@@ -71,7 +73,10 @@ def in_the_middle(victim: Victim) -> Iterator[tuple[Slow, attacker.Session]]:
         eventually(lambda: slow.starts() == 1, "slow has started")
         yield slow, session
         slow.let_go()
-    eventually(lambda: victim.target.run("systemctl", "is-active", "slow", check=False).stdout.strip() == "inactive", "slow has ended")
+    eventually(
+        lambda: victim.target.run("systemctl", "is-active", "slow", check=False).stdout.strip() == "inactive",
+        "slow has ended",
+    )
 
 
 @pytest.mark.parametrize("end", ["the connection", "the runner"])
@@ -80,7 +85,9 @@ def test_an_action_goes_on_without_whoever_asked_for_it(victim: Victim, end: str
         if end == "the connection":
             session.process.kill()
         else:
-            victim.target.run("pkill", "--signal", "KILL", "--full", "^/usr/bin/python3 -IS /usr/local/libexec/serverflow/runner")
+            victim.target.run(
+                "pkill", "--signal", "KILL", "--full", "^/usr/bin/python3 -IS /usr/local/libexec/serverflow/runner"
+            )
             assert session.answer().verdict == "closed"
         assert slow.state() == "running"
         slow.let_go()
@@ -116,7 +123,9 @@ def test_the_second_operator_hears_who_is_at_work(victim: Victim) -> None:
         with victim.client.session() as second:
             second.send_command(second.command("service.restart", {"unit": "cron"}, limits={"lock_wait_s": 0}))
             assert second.answer().verdict == "locked"
-        sf = victim.operator.run("service", "restart", "cron", "--on", "victim", "--lock-wait", "0s", "--yes", check=False)
+        sf = victim.operator.run(
+            "service", "restart", "cron", "--on", "victim", "--lock-wait", "0s", "--yes", check=False
+        )
         assert sf.returncode == 8
         for told in "service.restart", "ana", slow.op, " s ":
             assert told in sf.stderr
@@ -134,11 +143,17 @@ def small_disk(victim: Victim) -> Iterator[None]:
     move = f"mkdir /mnt/small && mount -t tmpfs -o size=32m,mode=0700 small /mnt/small && cp -a {STATE}/. /mnt/small && mount --bind /mnt/small {STATE}"
     victim.target.run("sh", "-c", move)
     yield
-    victim.target.run("sh", "-c", f"cp -a /mnt/small/receipts.chain /root/ && umount {STATE} && mv /root/receipts.chain {STATE}/ && umount /mnt/small && rmdir /mnt/small")
+    victim.target.run(
+        "sh",
+        "-c",
+        f"cp -a /mnt/small/receipts.chain /root/ && umount {STATE} && mv /root/receipts.chain {STATE}/ && umount /mnt/small && rmdir /mnt/small",
+    )
 
 
 def _fill(victim: Victim) -> None:
-    victim.target.run("sh", "-c", f"for size in 1M 4k 1; do dd if=/dev/zero bs=$size status=none >> {STATE}/fill; done", check=False)
+    victim.target.run(
+        "sh", "-c", f"for size in 1M 4k 1; do dd if=/dev/zero bs=$size status=none >> {STATE}/fill; done", check=False
+    )
     assert victim.target.run("sh", "-c", f"df --output=avail {STATE} | tail -1").stdout.strip() == "0"
 
 

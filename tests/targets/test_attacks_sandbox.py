@@ -19,7 +19,7 @@ from .target import Fleet
 from .victim import STATE, Victim, fresh_victim
 
 HOSTILE = Path(__file__).with_name("hostile.py").read_bytes()
-TASK = '''
+TASK = """
 from serverflow_actions.kit import action, param
 from serverflow_actions.hostile import acts
 
@@ -27,16 +27,16 @@ from serverflow_actions.hostile import acts
 def task(params, probe):
     yield from ()
     return acts.{act}(probe)
-'''
-READ = '''
+"""
+READ = """
 from serverflow_actions.kit import action
 from serverflow_actions.hostile import acts
 
 @action("hostile.{name}", "Hostile", kind="read")
 def read(params, probe):
     return acts.{act}(probe)
-'''
-KEEPS_SECRET = '''
+"""
+KEEPS_SECRET = """
 import hashlib
 from serverflow_actions.kit import action, param
 
@@ -44,7 +44,7 @@ from serverflow_actions.kit import action, param
 def task(params, probe):
     yield from ()
     return {"sha256": hashlib.sha256(params.word.encode()).hexdigest()}
-'''
+"""
 
 #: What the registry says of each: its profile, and how it differs from service.restart's entry.
 APP = {"run_as": "app"}
@@ -93,9 +93,20 @@ def _arm(victim: Victim) -> None:
         path = f"serverflow_actions/hostile/{name.replace('-', '_')}.py"
         files[path] = source.format(name=name, act=act, params=params).encode()
         kind = "read" if profile == "read" else "task"
-        registry["actions"][f"hostile.{name}"] = {**blank, "module": path[:-3].replace("/", "."), "kind": kind, "profile": profile, **changes}
+        registry["actions"][f"hostile.{name}"] = {
+            **blank,
+            "module": path[:-3].replace("/", "."),
+            "kind": kind,
+            "profile": profile,
+            **changes,
+        }
     files["serverflow_actions/hostile/secret.py"] = KEEPS_SECRET.encode()
-    registry["actions"]["hostile.secret"] = {**blank, "module": "serverflow_actions.hostile.secret", "profile": "cfg", "secrets": ["word"]}
+    registry["actions"]["hostile.secret"] = {
+        **blank,
+        "module": "serverflow_actions.hostile.secret",
+        "profile": "cfg",
+        "secrets": ["word"],
+    }
     files["registry.json"] = encode(registry)
     answer = victim.push_bundle(files)
     assert answer.verdict == "done", answer.body
@@ -155,7 +166,9 @@ def test_whoever_takes_too_much_is_stopped_with_all_its_processes(
 
 def _leftovers(victim: Victim) -> str:
     units = victim.target.run("systemctl", "list-units", "--plain", "--no-legend", "serverflow-*").stdout
-    processes = victim.target.run("sh", "-c", "ps -eo user:20,args | grep -E '^serverflow-read|worker[.]py' | grep -v grep || true").stdout
+    processes = victim.target.run(
+        "sh", "-c", "ps -eo user:20,args | grep -E '^serverflow-read|worker[.]py' | grep -v grep || true"
+    ).stdout
     return units + processes
 
 

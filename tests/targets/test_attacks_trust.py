@@ -247,7 +247,11 @@ BUNDLES: dict[str, tuple[dict[str, Any], str, str, str]] = {
 def _bundles(victim: Victim) -> tuple[int, str, str]:
     """The version, what is there besides, and whether a canary was dropped."""
     there = victim.target.run("ls", "-A", "/usr/local/libexec/serverflow/versions").stdout
-    return victim.bundle_version(), there, victim.target.run("sh", "-c", "ls -d /canary /usr/local/canary || true").stdout
+    return (
+        victim.bundle_version(),
+        there,
+        victim.target.run("sh", "-c", "ls -d /canary /usr/local/canary || true").stdout,
+    )
 
 
 @pytest.mark.parametrize(("changes", "who", "namespace", "verdict"), BUNDLES.values(), ids=BUNDLES)
@@ -342,8 +346,14 @@ def test_the_login_gives_nothing_but_the_runner(victim: Victim, options: list[st
 def test_no_file_is_copied(victim: Victim, program: list[str], tmp_path: Path) -> None:
     (tmp_path / "canary").write_text("x")
     flags = victim.client.argv(program[0])[1:]
-    words = [f"{tmp_path}/canary", f"{victim.client.login_name}:/tmp/canary"] if program[0] == "scp" else [victim.client.login_name]
-    done = subprocess.run([*program, *flags, *words], input=b"put /etc/hostname /tmp/canary\n", capture_output=True, timeout=30)
+    words = (
+        [f"{tmp_path}/canary", f"{victim.client.login_name}:/tmp/canary"]
+        if program[0] == "scp"
+        else [victim.client.login_name]
+    )
+    done = subprocess.run(
+        [*program, *flags, *words], input=b"put /etc/hostname /tmp/canary\n", capture_output=True, timeout=30
+    )
     assert done.returncode != 0
     assert victim.target.run("test", "-e", "/tmp/canary", check=False).returncode == 1
 
@@ -413,8 +423,17 @@ def test_the_logins_sudo_is_for_the_runner_alone(victim: Victim, words: list[str
 
 def test_variables_do_not_reach_the_runner_through_sudo(victim: Victim) -> None:
     """PYTHONPATH and the like would be code in a process of root's."""
-    victim.target.run("sh", "-c", "mkdir -p /tmp/evil && echo 'open(\"/tmp/canary\", \"w\")' > /tmp/evil/os.py && cp /tmp/evil/os.py /tmp/evil/sitecustomize.py")
-    variables = ["PYTHONPATH=/tmp/evil", "PYTHONSTARTUP=/tmp/evil/os.py", "PYTHONHOME=/tmp/evil", "LD_PRELOAD=/tmp/evil/x.so"]
+    victim.target.run(
+        "sh",
+        "-c",
+        'mkdir -p /tmp/evil && echo \'open("/tmp/canary", "w")\' > /tmp/evil/os.py && cp /tmp/evil/os.py /tmp/evil/sitecustomize.py',
+    )
+    variables = [
+        "PYTHONPATH=/tmp/evil",
+        "PYTHONSTARTUP=/tmp/evil/os.py",
+        "PYTHONHOME=/tmp/evil",
+        "LD_PRELOAD=/tmp/evil/x.so",
+    ]
     argv = ["env", *variables[:2], "sudo", "-n", "/usr/local/libexec/serverflow/runner"]
     done = victim.target.run("runuser", "-u", "serverflow", "--", *argv, check=False)
     assert "signed commands only" in done.stderr

@@ -48,6 +48,7 @@ def test_reads_and_plans_leave_no_trace(furnished: Operator, target: Target) -> 
         for line in "system info", "system update --plan":  # the first of each kind may fill caches of the system
             operator.run(*line.split(), "--on", "web1")
         before = checksum(target)
+        assert "/etc/serverflow/apps/shop.json" in before
         for line in _lines(_READS):
             assert run(operator, *line.split())["outcome"] in ("done", "unchanged"), line
         for line in _lines(_PLANS):

@@ -94,7 +94,11 @@ class Victim:
         """What is installed now, by path."""
         packed = self.target.run("sh", "-c", "tar -C /usr/local/libexec/serverflow/current/ -c . | base64").stdout
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as tar:
-            content = {name.removeprefix("./"): tar.extractfile(name) for name in tar.getnames() if tar.getmember(name).isfile()}
+            content = {
+                name.removeprefix("./"): tar.extractfile(name)
+                for name in tar.getnames()
+                if tar.getmember(name).isfile()
+            }
             listed = json.load(content["bundle.json"])["files"]  # type: ignore[arg-type]  # a file has one
             return {file["path"]: content[file["path"]].read() for file in listed}  # type: ignore[union-attr]
 
@@ -108,7 +112,8 @@ class Victim:
 def listing(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
     """A manifest's `files`."""
     return [
-        {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()} for path, data in sorted(files.items())
+        {"path": path, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for path, data in sorted(files.items())
     ]
 
 
@@ -116,14 +121,20 @@ def client_of(operator: Operator, name: str, target: Target) -> Client:
     """Drives `target` with the operator's own command key, by the pins of the fleet folder."""
     pin = tomllib.loads((operator.fleet / "pins.toml").read_text())["pins"][name]
     key = Key(operator.private / "command")
-    return Client(target.host, target.port, target.host_key(), attacker.line_key(pin["identity"]), pin["server_id"], key, key)
+    return Client(
+        target.host, target.port, target.host_key(), attacker.line_key(pin["identity"]), pin["server_id"], key, key
+    )
 
 
 def enrol(operator: Operator, name: str, target: Target) -> Victim:
     operator.add(name, target)
     # It is restarted more often than systemd lets a unit restart by itself.
     drop_in = "/etc/systemd/system/cron.service.d"
-    target.run("sh", "-c", f"mkdir -p {drop_in}; printf '[Unit]\\nStartLimitIntervalSec=0\\n' > {drop_in}/often.conf; systemctl daemon-reload")
+    target.run(
+        "sh",
+        "-c",
+        f"mkdir -p {drop_in}; printf '[Unit]\\nStartLimitIntervalSec=0\\n' > {drop_in}/often.conf; systemctl daemon-reload",
+    )
     return Victim(operator, target, client_of(operator, name, target))
 
 

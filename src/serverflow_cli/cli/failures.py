@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from typer.exceptions import TyperException
 
-from ..errors import Interrupted, SfError, UsageError
-
-
-class InternalError(SfError):
-    """A bug of ours. The message names the exception; the traceback is shown with --debug only."""
-
-    exit_code: ClassVar[int] = 70
-    default_code: ClassVar[str] = "internal"
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(f"internal error: {type(error).__name__}: {error}", hint="--debug shows where")
+from ..errors import Interrupted, UsageError
 
 
 def interrupted(op: str) -> Interrupted:

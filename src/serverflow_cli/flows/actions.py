@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..rpc.call import Caller
     from ..rpc.hello import Link
 
+#: Parameters for one run: a fleet file that kept them would do it again and again.
+MOMENTARY = {"new-password"}
+
 Approve = Callable[[CommandResult], bool]
 
 
@@ -43,7 +46,7 @@ async def run_action(
     """
     action = registry.load(action_name)
     names = workspace.select(selector)
-    if action.table:
+    if action.table and not MOMENTARY & set(params):
         from .stanza import run_stanza
 
         return await run_stanza(

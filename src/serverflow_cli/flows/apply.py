@@ -161,25 +161,24 @@ async def _apply_on(
     async with caller.hold(link):
         for item in due:
             resource, action = item.resource, registry.load(item.resource.action)
-            approved = item.reply.plan_sha256
-            if changes:
-                approved = _within_plan(item, await _forecast(caller, link, resource, report), link)
-            base = {"resource": resource.key, "from": item.base, "to": resource_hash(resource)}
-            request = Request(
-                resource.action,
-                resource.params,
-                plan_sha256=approved,
-                base=base,
-                timeout_s=timeout_s or action.timeout,
-                lock_wait_s=lock_wait_s,
-            )
             op_id = new_ulid()
             try:
+                approved = item.reply.plan_sha256
+                if changes:
+                    approved = _within_plan(item, await _forecast(caller, link, resource, report), link)
+                request = Request(
+                    resource.action,
+                    resource.params,
+                    plan_sha256=approved,
+                    base={"resource": resource.key, "from": item.base, "to": resource_hash(resource)},
+                    timeout_s=timeout_s or action.timeout,
+                    lock_wait_s=lock_wait_s,
+                )
                 reply = await caller.call(link, request, op_id, action.version, report)
             except SfError as error:
-                # What was done before the failure belongs into the result too.
+                # What was done and made before the failure belongs into the result too.
                 partial = reply_of(error) or Reply(op_id, error.code)
-                error.reply = Reply(op_id, partial.outcome, (*changes, *partial.changes))
+                error.reply = Reply(op_id, partial.outcome, (*changes, *partial.changes), secrets=secrets)
                 raise
             changes += reply.changes
             data |= reply.data if len(due) == 1 else {}

@@ -77,24 +77,28 @@ async def _ask(workspace: Workspace, op_id: str, action: str, report: Report) ->
     names = [name for name, pin in workspace.pins.items() if pin.server_id in ids and name in workspace.fleet.servers]
     if not ids:
         raise UsageError(f"no operation {op_id} was sent from here", hint="sf op list")
+    if not names:
+        raise UsageError(f"{', '.join(sorted(set(ids.values())))} is no longer in the fleet", hint="sf audit log")
     declared = registry.load(action)
     async with workspace.caller() as caller:
 
         async def work(link: Link) -> Reply:
             request = Request(action, {"op": op_id}, read_only=declared.kind == "read", timeout_s=declared.timeout)
             answer = await caller.call(link, request, new_ulid(), declared.version, report)
-            return _outcome(caller, link, op_id, answer)
+            return _outcome(caller, link, op_id, answer, cancelling=action == "op.cancel")
 
         return CommandResult(workspace.label, op_id, await on_all(workspace.links(names), work, report))
 
 
-def _outcome(caller: Caller, link: Link, op_id: str, answer: Reply) -> Reply:
-    """The receipt that the server kept. Raises the error that the operation ended with."""
+def _outcome(caller: Caller, link: Link, op_id: str, answer: Reply, *, cancelling: bool) -> Reply:
+    """The receipt that the server kept. Raises the error that the operation ended with; to be killed is what a
+    cancellation wants.
+    """
     state = answer.data.get("state")
     if state == "running":
         return Reply(op_id, "running", notes=(f"still running: sf op follow {op_id}",))
     if state == "unknown":
-        raise UsageError(
+        raise OutcomeUnknown(
             f"the server has no operation {op_id}: the command never arrived, or it is too old",
             server=link.name,
             code="unknown-op",
@@ -105,18 +109,22 @@ def _outcome(caller: Caller, link: Link, op_id: str, answer: Reply) -> Reply:
             server=link.name,
             code="indeterminate",
         )
-    body = caller.keep_receipt(link, str(answer.data["body"]).encode(), base64.b64decode(str(answer.data["sig"])))
-    if body["op_id"] != op_id or body["server_id"] != link.server_id:
-        raise TrustError("the receipt is of another operation", server=link.name, code="wrong-receipt")
+    try:
+        text, signature = str(answer.data["body"]).encode(), base64.b64decode(str(answer.data["sig"]), validate=True)
+    except (KeyError, ValueError):
+        raise TrustError("the server's answer cannot be read", server=link.name, code="bad-answer") from None
+    body = caller.keep_receipt(link, op_id, text, signature)
     changes = tuple(map(from_json, body["changes"]))
     reply = Reply(
         op_id,
         str(body["outcome"]),
         changes,
         {"op": op_id, "action": body["action"], "outcome": body["outcome"], **body["data"]},
+        # What an operation shows once waits on the server for whoever asks first.
+        secrets=answer.secrets,
         receipt=body,
     )
-    if body["code"]:
+    if body["code"] and not (cancelling and body["code"] == "killed"):
         error = from_code(str(body["code"]), str(body["message"]), server=link.name)
         error.reply = reply
         raise error

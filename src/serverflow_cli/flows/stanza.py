@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 Approve = Callable[[CommandResult], bool]
 
-#: Parameters for one run: a fleet file that kept them would do it again and again.
-_MOMENTARY = {"new-password"}
-
 
 async def run_stanza(
     workspace: Workspace,
@@ -141,12 +138,6 @@ async def _edited(
 def _values(
     workspace: Workspace, action: Action, name: str, selector: str, params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    once = sorted(set(params) & _MOMENTARY)
-    if once:
-        raise UsageError(
-            f"--{once[0]} has no place in fleet.toml",
-            hint=f"sf action run {action.name} --on {selector} name={name} {once[0]}=… runs it once",
-        )
     values = {file_key(action.name, param): value for param, value in params.items() if param != "name"}
     known = getattr(workspace.fleet, action.table).get(name)
     if known is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import codecs
 import contextlib
 import hashlib
 import json
@@ -21,13 +23,18 @@ from ..transport.frames import ConnectionLost, framed
 from ..transport.ssh import Connector, Exec
 from ..trust import receipts, sshsig
 from ..trust.sshsig import Signer
-from . import hello
+from . import answers, hello
 from .hello import Hello, Link
 
 LIFETIME_MS = 120_000
 SKEW_WARNING_MS = 60_000
 BLOB_CHUNK = 1 << 16
-GOOD = ("done", "unchanged", "pending-confirm", "rolled-back")
+#: Bytes a second below which an upload is given up.
+SLOWEST_UPLOAD = 50_000
+UPDATE_S = 300
+#: Beyond the action's own time: for the sandbox to start and the receipt to come back.
+GRACE_S = 30
+GOOD = ("done", "unchanged", "rolled-back")
 
 
 @dataclass(frozen=True)
@@ -74,14 +81,14 @@ class Caller:
             frame = _signed_frame(self._operator.signer, sshsig.COMMAND, body) + framed(secret_frame)
             if not request.read_only:
                 self._note_sent(link, request, op_id, greeting.clock)
-            await channel.write(frame)
             report({"t": "op", "server": link.name, "op": op_id, "action": request.action, "mode": request.mode})
-            deadline = None if request.timeout_s is None else request.timeout_s + request.lock_wait_s + 30
             try:
-                answer = await self._answer(channel, link, report, request.blobs, deadline)
+                async with asyncio.timeout(_deadline(request)):
+                    await channel.write(frame)
+                    answer = await self._answer(channel, link, report, request.blobs)
             except (ConnectionLost, TimeoutError) as error:
                 raise _unknown(link, op_id, request, error) from None
-        self._check_echo(answer.body, link, body, greeting, nonce, op_id)
+        _check_echo(answer.body, link, body, greeting, nonce, request, op_id)
         if answer.body["typ"] == "receipt":
             self._keep(link, answer.frame)
         return _reply(answer, link, op_id, notes)
@@ -91,14 +98,15 @@ class Caller:
     ) -> Reply:
         """Send a trust version or a bundle with its signatures; `content` are the bundle's files in order."""
         async with self._session(link) as (channel, greeting, nonce):
-            await channel.write(framed(sshsig.pack_signed(body, blobs)))
             try:
-                answer = await self._answer(channel, link, report, content, 120)
+                async with asyncio.timeout(UPDATE_S):
+                    await channel.write(framed(sshsig.pack_signed(body, blobs)))
+                    answer = await self._answer(channel, link, report, content)
             except (ConnectionLost, TimeoutError):
                 raise OutcomeUnknown(
                     "the connection was lost during the update", server=link.name, hint="run it again"
                 ) from None
-        self._check_echo(answer.body, link, body, greeting, nonce, "")
+        _check_echo(answer.body, link, body, greeting, nonce, None, "")
         self._keep(link, answer.frame)
         return _reply(answer, link, "", ())
 
@@ -168,29 +176,28 @@ class Caller:
         }
         return json.dumps(command, separators=(",", ":"), ensure_ascii=False).encode()
 
-    async def _answer(
-        self, channel: Exec, link: Link, report: Report, blobs: Sequence[bytes], deadline: float | None
-    ) -> _Answer:
+    async def _answer(self, channel: Exec, link: Link, report: Report, blobs: Sequence[bytes]) -> _Answer:
+        """Frames until the last one. The caller sets the deadline: frames without end are no sign of life."""
         answer = _Answer()
         digest, length = hashlib.sha256(), 0
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while True:
-            kind, payload = await channel.frames.next(deadline)
+            kind, payload = await channel.frames.next()
             if kind == b"P":
-                report({**_event(payload), "server": link.name})
+                report({**answers.event(payload), "server": link.name})
             elif kind == b"O":
                 digest.update(payload)
                 length += len(payload)
-                report({"t": "output", "server": link.name, "text": payload.decode("utf-8", "replace")})
-            elif kind == b"G":
-                for blob in blobs:
-                    for start in range(0, len(blob), BLOB_CHUNK):
-                        await channel.write(blob[start : start + BLOB_CHUNK])
+                report({"t": "output", "server": link.name, "text": decoder.decode(payload)})
+            elif kind == b"G" and blobs:
+                await _send_blobs(channel, blobs)
+                blobs = ()
             elif kind == b"S":
-                answer.shown = {str(key): str(value) for key, value in json.loads(payload).items()}
+                answer.shown = answers.shown(payload, link.name)
             elif kind == b"R":
                 answer.frame = payload
-                answer.body = hello.checked_body(payload, sshsig.RECEIPT, link)
-                _check_output(answer.body, digest.hexdigest() if length else "", length, link)
+                answer.body = answers.receipt(hello.signed_body(payload, sshsig.RECEIPT, link), link.name)
+                _check_output(answer.body, digest.hexdigest(), length, link)
                 return answer
             elif kind == b"E":
                 raise TrustError(
@@ -201,20 +208,6 @@ class Caller:
                 )
             else:
                 raise Unreachable("the server sends something that is not our protocol", server=link.name)
-
-    def _check_echo(
-        self, answer: Mapping[str, Any], link: Link, body: bytes, greeting: Hello, nonce: str, op_id: str
-    ) -> None:
-        """The answer must be to this very command, or the stored receipt of the same operation."""
-        same_op = bool(op_id) and answer.get("op_id") == op_id and answer.get("server_id") == link.server_id
-        fresh = (answer.get("nonce"), answer.get("challenge")) == (nonce, greeting.challenge)
-        exact = (
-            fresh
-            and answer.get("body_sha256") == hashlib.sha256(body).hexdigest()
-            and answer.get("server_id") == link.server_id
-        )
-        if not exact and not (same_op and answer.get("typ") == "receipt"):
-            raise TrustError("the receipt belongs to another command", server=link.name, code="wrong-receipt")
 
     @contextlib.asynccontextmanager
     async def hold(self, link: Link) -> AsyncIterator[None]:
@@ -228,9 +221,12 @@ class Caller:
         with self._operator.sent.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def keep_receipt(self, link: Link, body: bytes, sig: bytes) -> dict[str, Any]:
-        """Verify and store a receipt that was fetched later (`op status`). Raises TrustError."""
-        value = hello.checked_body(sshsig.pack_signed(body, [sig]), sshsig.RECEIPT, link)
+    def keep_receipt(self, link: Link, op_id: str, body: bytes, sig: bytes) -> dict[str, Any]:
+        """Verify and store the receipt of an operation that was fetched later (`op status`). Raises TrustError."""
+        signed = hello.signed_body(sshsig.pack_signed(body, [sig]), sshsig.RECEIPT, link)
+        value = answers.receipt(signed, link.name)
+        if (value["typ"], value["op_id"], value["server_id"]) != ("receipt", op_id, link.server_id):
+            raise TrustError("the receipt is of another operation", server=link.name, code="wrong-receipt")
         if not any(entry.body == body.decode() for entry in receipts.entries(self._operator.chain)):
             receipts.append(self._operator.chain, link.server_id, body, sig, time.time_ns() // 1_000_000)
         return value
@@ -249,18 +245,43 @@ def _secret_frame(values: Mapping[str, str]) -> bytes:
     return os.urandom(32) + json.dumps(dict(values), ensure_ascii=False).encode() if values else b""
 
 
-def _event(payload: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(payload)
-    except ValueError:
-        return {"t": "note", "text": payload.decode("utf-8", "replace")}
-    return value if isinstance(value, dict) else {}
+async def _send_blobs(channel: Exec, blobs: Sequence[bytes]) -> None:
+    for blob in blobs:
+        for start in range(0, len(blob), BLOB_CHUNK):
+            await channel.write(blob[start : start + BLOB_CHUNK])
+
+
+def _deadline(request: Request) -> float | None:
+    """Seconds for everything after HELLO; None for what has no end of its own, such as following a log."""
+    if request.timeout_s is None:
+        return None
+    upload = sum(map(len, request.blobs)) / SLOWEST_UPLOAD
+    return request.timeout_s + request.lock_wait_s + GRACE_S + upload
+
+
+def _check_echo(
+    answer: Mapping[str, Any],
+    link: Link,
+    body: bytes,
+    greeting: Hello,
+    nonce: str,
+    request: Request | None,
+    op_id: str,
+) -> None:
+    """The answer must be to this very command, or the stored receipt of the same operation; a change has a receipt."""
+    fresh = (answer["nonce"], answer["challenge"]) == (nonce, greeting.challenge)
+    exact = fresh and answer["body_sha256"] == hashlib.sha256(body).hexdigest()
+    stored = bool(op_id) and answer["op_id"] == op_id and answer["typ"] == "receipt"
+    same = request is None or answer["outcome"] == "denied" or (answer["action"], answer["mode"]) == (request.action, request.mode)
+    proof = request is None or request.read_only or answer["typ"] == "receipt" or answer["outcome"] == "denied"
+    if answer["server_id"] != link.server_id or not (exact or stored) or not same or not proof:
+        raise TrustError("the receipt belongs to another command", server=link.name, code="wrong-receipt")
 
 
 def _check_output(body: Mapping[str, Any], digest: str, length: int, link: Link) -> None:
     """A read's signature covers what was streamed, through its hash; an operation's covers what the server kept."""
-    told = body.get("output", {})
-    if body.get("typ") == "reply" and length and (told.get("sha256"), told.get("length")) != (digest, length):
+    told = body["output"]
+    if body["typ"] == "reply" and length and (told["sha256"], told["length"]) != (digest, length):
         raise TrustError("the streamed output is not what the server signed", server=link.name, code="bad-signature")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from ..errors import SfError
+from ..errors import InternalError, SfError
 from ..model.result import Reply, Report, ServerResult, reply_of
 from .hello import Link
 
@@ -27,6 +27,8 @@ async def on_all(
             except SfError as error:
                 error.server = error.server or link.name
                 return ServerResult(link.name, reply_of(error), error)
+            except Exception as error:  # a bug that one server brings out must not cost the others their results
+                return ServerResult(link.name, error=InternalError(error, server=link.name))
             finally:
                 report({"t": "done", "server": link.name})
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
-from ..errors import TrustError, Unreachable
+from ..errors import TrustError
 from ..transport.ssh import Endpoint
 from ..trust import sshsig
+from . import answers
 
 
 @dataclass(frozen=True)
@@ -39,28 +38,15 @@ class Hello:
 
 def verified(payload: bytes, link: Link, nonce: str) -> Hello:
     """Raises TrustError when it is not this server that speaks, or not to us."""
-    body = checked_body(payload, sshsig.HELLO, link)
-    if body.get("nonce") != nonce or body.get("typ") != "hello":
+    body = answers.hello(signed_body(payload, sshsig.HELLO, link), link.name)
+    if body["nonce"] != nonce:
         raise TrustError("the server answered another connection", server=link.name, code="wrong-nonce")
-    if body.get("server_id") != link.server_id:
+    if body["server_id"] != link.server_id:
         raise TrustError("this is another server than the pinned one", server=link.name, code="wrong-server")
-    try:
-        return Hello(
-            str(body["challenge"]),
-            int(body["trust_version"]),
-            int(body["bundle_version"]),
-            str(body["boot"]),
-            int(body["clock"]),
-            str(body["last_receipt"]),
-            str(body["pending"]),
-        )
-    except (KeyError, ValueError, TypeError):
-        raise Unreachable(
-            "the server speaks another version of the protocol", server=link.name, hint="sf server update"
-        ) from None
+    return Hello(**{field.name: body[field.name] for field in fields(Hello)})
 
 
-def checked_body(payload: bytes, namespace: str, link: Link) -> dict[str, Any]:
+def signed_body(payload: bytes, namespace: str, link: Link) -> bytes:
     """The body of a `signed` structure with the one signature of the pinned identity key. Raises TrustError."""
     try:
         blobs, body = sshsig.unpack_signed(payload)
@@ -69,14 +55,11 @@ def checked_body(payload: bytes, namespace: str, link: Link) -> dict[str, Any]:
         raise TrustError(
             f"what the server signed is not valid: {error.message}", server=link.name, code="bad-signature"
         ) from None
-    if signers != {link.identity}:
+    if len(blobs) != 1 or signers != {link.identity}:
         raise TrustError(
             "the server's identity key is not the pinned one",
             server=link.name,
             code="identity-changed",
             hint=f"if the server was reinstalled: sf server remove {link.name} --forget, then sf server add",
         )
-    value = json.loads(body)
-    if not isinstance(value, dict):
-        raise TrustError("what the server signed is not valid", server=link.name, code="bad-signature")
-    return value
+    return body
