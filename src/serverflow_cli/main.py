@@ -43,12 +43,15 @@ def main() -> int:
     from .cli.options import take_global_options
     from .cli.session import Session
     from .config.environment import forget_environment, read_environment
+    from .errors import UsageError
     from .ui.terminal import process_terminal
 
     options, rest = take_global_options(argv)
     terminal = process_terminal(os.environ, no_colour=options.no_color)
     settings = read_environment(os.environ)
     forget_environment(os.environ)
+    if options.fleet == "":  # an unset variable in a script must not mean the nearest fleet
+        return Session(options, terminal, FlowCalls(settings)).fail(UsageError("--fleet: the path is empty"))
     if options.fleet is not None:
         settings = replace(settings, fleet=options.fleet)
     try:
@@ -109,7 +112,9 @@ def _trace(session: Session) -> None:
     if session.options.debug:
         import traceback
 
-        traceback.print_exc(file=session.terminal.stderr)
+        from .ui.text import clean_block
+
+        session.terminal.err(clean_block(traceback.format_exc()))
 
 
 def _reader_is_gone() -> int:

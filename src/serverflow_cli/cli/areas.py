@@ -35,6 +35,7 @@ AREAS = (
     Area("app", APPS, "Apps: a user, data folders and a port; create, list, remove"),
     Area("redis", APPS, "Redis instances"),
     Area("action", TRUST, "Run any action by its name; list and describe them", "action"),
+    Area("trust", TRUST, "Who may do what: root fingerprints, keys, grants", "trust"),
     Area("secret", TRUST, "Values sealed to the operators: list, show", "secret"),
     Area("op", TRUST, "Operations: what ran, what runs, follow, cancel", "op"),
     Area("audit", TRUST, "The signed history: show it, verify it", "audit"),

@@ -72,6 +72,11 @@ class FlowCalls:
         )
         return sealing.put_away(workspace, result) if seal else result
 
+    async def trust_show(self, workspace: Workspace) -> CommandResult:
+        from ..flows.trust import show
+
+        return await show(workspace)
+
     async def secret_list(self, workspace: Workspace) -> CommandResult:
         from ..flows.sealing import list_secrets
 

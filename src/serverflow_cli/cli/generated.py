@@ -140,7 +140,8 @@ def _signature(action: Action) -> list[inspect.Parameter]:
     common = [_keyword("on", On)]
     if action.kind != "read":
         common += [_keyword("plan", Plan, False)]
-        common += [_keyword("confirm", Confirm, None)] if action.destructive else [_keyword("yes", Yes, False)]
+        common += [_keyword("yes", Yes, False)]
+        common += [_keyword("confirm", Confirm, None)] if action.destructive else []
     common += [_keyword("timeout", Timeout, None)]
     if action.reveals:
         common += [_keyword("seal", Seal, False)]

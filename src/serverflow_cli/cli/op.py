@@ -8,7 +8,7 @@ import typer
 
 from serverflow_actions.kit import grammar
 
-from ..errors import UsageError
+from ..errors import SfError, UsageError
 from .options import Yes
 from .session import Session
 
@@ -43,7 +43,7 @@ def cancel(context: typer.Context, op_id: OpId, yes: Yes = False) -> int:
     op = _checked(op_id)
     session: Session = context.obj
     if not yes and not session.prompts.confirm(f"Stop operation {op}?"):
-        return 1
+        raise SfError("nothing was done", code="declined")
     result = session.in_workspace(lambda w: session.flows.op_cancel(w, op, report=session.report))
     return session.finish(result, mutates=True)
 

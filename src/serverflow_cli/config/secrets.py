@@ -31,7 +31,7 @@ def read(folder: FleetFolder, name: str, unseal: Unseal) -> str:
     """Open a secret. Raises ConfigError when there is none, none for our key, or the box is another secret's."""
     boxes = _load(folder).get(name)
     if boxes is None:
-        raise ConfigError(f"there is no secret {name}", hint=f"sf secret set {name}")
+        raise ConfigError(f"there is no secret {name}", hint="sf secret list")
     label, _, value = _open_any(name, boxes, unseal).partition(b"\0")
     if label != name.encode():
         raise ConfigError(f"the box of secret {name} was sealed as {label.decode('utf-8', 'replace')[:63]!a}")

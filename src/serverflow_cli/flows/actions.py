@@ -73,24 +73,23 @@ async def run_action(
             lock_wait_s=lock_wait_s,
             report=report,
         )
-    links = workspace.links(names)
     # For a reboot --timeout is the wait for the server's return.
     limit = action.timeout if action_name == "system.reboot" else timeout_s or action.timeout
     request = Request(action_name, dict(params), secrets=secrets, blobs=blobs, timeout_s=limit, lock_wait_s=lock_wait_s)
     async with workspace.caller() as caller:
         if action.kind == "read":
-            return await _on_all(workspace, caller, links, action, replace(request, read_only=True), report)
+            return await _on_all(workspace, caller, names, action, replace(request, read_only=True), report)
         planned = await _on_all(
-            workspace, caller, links, action, replace(request, mode="plan", read_only=True, blobs=()), report
+            workspace, caller, names, action, replace(request, mode="plan", read_only=True, blobs=()), report
         )
         approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply and not s.error}
         if plan or not approved:
             return planned
         if not approve(planned):
             raise SfError("nothing was done", code="declined")
-        links = [link for link in links if link.name in approved]
+        names = [name for name in names if name in approved]
         done = await _on_all(
-            workspace, caller, links, action, request, report, approved, timeout_s or reboot.BACK_WITHIN_S
+            workspace, caller, names, action, request, report, approved, timeout_s or reboot.BACK_WITHIN_S
         )
     if action_name == "package.remove":
         from .stanza import forget_packages
@@ -103,15 +102,13 @@ async def run_action(
 async def _on_all(
     workspace: Workspace,
     caller: Caller,
-    links: list[Link],
+    names: list[str],
     action: Action,
     request: Request,
     report: Report,
     approved: Mapping[str, str] | None = None,
     back_within_s: int = 0,
 ) -> CommandResult:
-    from ..rpc.fanout import on_all
-
     op_id = new_ulid()
 
     async def work(link: Link) -> Reply:
@@ -121,5 +118,5 @@ async def _on_all(
             await reboot.wait_until_back(caller, link, reply, back_within_s, report)
         return reply
 
-    servers = await on_all(links, work, report)
+    servers = await workspace.on_all(names, work, report)
     return CommandResult(workspace.label, op_id, servers)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from serverflow_actions import registry
 from serverflow_actions.kit.change import Change
 
-from ..errors import PlanChanged, SfError
+from ..errors import ActionFailed, PlanChanged, SfError, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult, reply_of
-from ..plan.desired import not_planned, resources
+from ..plan.desired import AREAS, not_planned, resources
 from ..plan.diff import unmanaged
 from ..plan.resource import Resource, resource_hash
 from .workspace import Workspace
@@ -31,11 +31,13 @@ class Planned:
     resource: Resource
     reply: Reply
     base: str
+    #: It cannot be planned before what comes earlier in the file is there: a user's shell, say, that a package brings.
+    waits: bool = False
 
     @property
     def due(self) -> bool:
         """Something differs on the server, or the server does not know yet that this is what we want."""
-        return bool(self.reply.changes) or self.base != resource_hash(self.resource)
+        return self.waits or bool(self.reply.changes) or self.base != resource_hash(self.resource)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -70,6 +72,8 @@ async def apply(
 
 
 def desired(workspace: Workspace, selector: str, only: str | None) -> list[Resource]:
+    if only is not None and only not in AREAS:
+        raise UsageError(f"--only {only}: there is no such area", hint=f"one of {', '.join(AREAS)}")
     names = set(workspace.select(selector)) if workspace.fleet.servers else set()
     return [
         r
@@ -92,8 +96,6 @@ async def apply_resources(
     """Plan these resources, ask, and apply them. `before_run` is called once after the approval, before the first
     change.
     """
-    from ..rpc.fanout import on_all
-
     async with workspace.caller() as caller:
         planned, failures = await plan_all(workspace, caller, wanted, report)
         preview = CommandResult(workspace.label, servers=_summary(planned, failures))
@@ -111,7 +113,7 @@ async def apply_resources(
             return await _apply_on(caller, link, due[link.name], lock_wait_s, timeout_s, report)
 
         busy = [name for name, items in due.items() if items]
-        done = {result.name: result for result in await on_all(workspace.links(busy), work, report)}
+        done = {result.name: result for result in await workspace.on_all(busy, work, report)}
         servers = tuple(done.get(server.name, server) for server in preview.servers)
         return CommandResult(workspace.label, servers=servers)
 
@@ -120,8 +122,6 @@ async def plan_all(
     workspace: Workspace, caller: Caller, wanted: Sequence[Resource], report: Report
 ) -> tuple[dict[str, list[Planned]], tuple[ServerResult, ...]]:
     """Forecasts by server, and the servers that could not give one."""
-    from ..rpc.fanout import on_all
-
     by_server: dict[str, list[Resource]] = {}
     for resource in wanted:
         by_server.setdefault(resource.server, []).append(resource)
@@ -130,12 +130,19 @@ async def plan_all(
     async def work(link: Link) -> Reply:
         async with caller.hold(link):
             for resource in by_server[link.name]:
-                reply = await _forecast(caller, link, resource, report)
+                try:
+                    reply = await _forecast(caller, link, resource, report)
+                except ActionFailed as error:
+                    if not any(item.reply.changes for item in planned[link.name]):
+                        raise
+                    later = f"{resource.key} can be planned once what comes before it is there: {error.message}"
+                    planned[link.name].append(Planned(resource, Reply("", "unchanged", notes=(later,)), "", waits=True))
+                    continue
                 known: Mapping[str, Any] = reply.receipt.get("base") or {}
                 planned[link.name].append(Planned(resource, reply, str(known.get("hash", ""))))
         return Reply("", "done")
 
-    results = await on_all(workspace.links(by_server), work, report)
+    results = await workspace.on_all(by_server, work, report)
     return planned, tuple(result for result in results if result.error)
 
 
@@ -163,6 +170,10 @@ async def _apply_on(
             resource, action = item.resource, registry.load(item.resource.action)
             op_id = new_ulid()
             try:
+                if item.waits:
+                    raise PlanChanged(
+                        f"{resource.key} could not be planned before", server=link.name, hint="run sf apply again"
+                    )
                 approved = item.reply.plan_sha256
                 if changes:
                     approved = _within_plan(item, await _forecast(caller, link, resource, report), link)
@@ -202,8 +213,6 @@ async def _unmanaged(
     workspace: Workspace, caller: Caller, selector: str, only: str | None, report: Report
 ) -> list[str]:
     """Resources that were applied once and that no stanza asks for any more. Reported; only a named removal removes."""
-    from ..rpc.fanout import on_all
-
     names = [name for name in (workspace.select(selector) if workspace.fleet.servers else []) if name in workspace.pins]
     version = registry.load("applied.list").version
     applied: dict[str, list[str]] = {}
@@ -215,7 +224,7 @@ async def _unmanaged(
         applied[link.name] = list(reply.data["applied"])
         return reply
 
-    await on_all(workspace.links(names), work, report)
+    await workspace.on_all(names, work, report)
     found = unmanaged(applied, resources(workspace.fleet))
     return [
         f"{entry.server}: {entry.key} is unmanaged: it was applied once and is no longer in fleet.toml"

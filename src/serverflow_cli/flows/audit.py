@@ -54,7 +54,6 @@ async def verify(workspace: Workspace, *, against: str | None, report: Report) -
 
     Raises TrustError with everything that is wrong.
     """
-    from ..rpc.fanout import on_all
     from ..trust import receipts
     from ..trust.keys import parse_public
 
@@ -81,7 +80,7 @@ async def verify(workspace: Workspace, *, against: str | None, report: Report) -
                 "", "done", data={"entries": len(bodies), "ours": len(ours.get(link.server_id, [])), "chain": "sound"}
             )
 
-        servers = await on_all(workspace.links(workspace.select(against)), work, report)
+        servers = await workspace.on_all(workspace.select(against), work, report)
         return CommandResult(workspace.label, servers=servers, data=data)
 
 

@@ -29,7 +29,7 @@ def current(workspace: Workspace) -> SignedBundle:
 
     manifest, signature = _stored(workspace)
     files = bundle.collect()
-    version = int(json.loads(manifest)["version"])
+    version = _version(manifest)
     if bundle.manifest(version, files) != manifest:
         raise TrustError(
             "this sf carries another runner or registry than the fleet's bundle",
@@ -57,7 +57,7 @@ def ensure(workspace: Workspace, report: Report) -> SignedBundle:
     signer = workspace.release_signer()
     path = workspace.folder.path / "bundle.json"
     with locked(path):
-        version = int(json.loads(_stored(workspace)[0])["version"]) + 1
+        version = _version(_stored(workspace)[0]) + 1
         manifest = bundle.manifest(version, bundle.collect())
         report({"t": "note", "text": f"signing bundle version {version}"})
         write_atomic(
@@ -71,8 +71,22 @@ def _stored(workspace: Workspace) -> tuple[bytes, str]:
     path = workspace.folder.path / "bundle.json"
     try:
         return path.read_bytes(), path.with_name("bundle.json.sig").read_text()
-    except OSError as error:
-        raise TrustError(f"{path} cannot be read: {error.strerror}", hint="git log bundle.json") from error
+    except (OSError, ValueError) as error:
+        raise TrustError(f"{path} cannot be read: {error}", hint="git log bundle.json") from error
+
+
+def _version(manifest: bytes) -> int:
+    """Raises TrustError for what is no manifest."""
+    try:
+        return int(json.loads(manifest)["version"])
+    except (ValueError, LookupError, TypeError):
+        raise TrustError("bundle.json is damaged", hint="git log bundle.json") from None
+
+
+def stored(workspace: Workspace) -> SignedBundle:
+    """What is signed in the fleet folder; without files, since this `sf` carries others."""
+    manifest, signature = _stored(workspace)
+    return SignedBundle(_version(manifest), manifest, signature, ())
 
 
 def preview(workspace: Workspace) -> SignedBundle:
@@ -83,4 +97,4 @@ def preview(workspace: Workspace) -> SignedBundle:
         if error.code != "bundle-differs":
             raise
     manifest, signature = _stored(workspace)
-    return SignedBundle(int(json.loads(manifest)["version"]) + 1, manifest, signature, ())
+    return SignedBundle(_version(manifest) + 1, manifest, signature, ())

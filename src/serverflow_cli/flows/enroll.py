@@ -25,7 +25,7 @@ from ..model.ids import new_ulid
 from ..model.result import CommandResult, Report, Request, ServerResult
 from . import bundles
 from .ask import Ask
-from .workspace import LOGIN, Workspace, jump_pin_name
+from .workspace import JUMP, LOGIN, RETIRED, Workspace, jump_pin_name
 
 if TYPE_CHECKING:
     from ..config.pins import Origin
@@ -62,7 +62,7 @@ async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Re
     """
     from ..transport import admin
 
-    if request.name in ("all", "local"):
+    if request.name in ("all", "local") or request.name.startswith((JUMP, RETIRED)):
         raise UsageError(f"{request.name} is reserved")
     workspace.root_signer()  # before anything is touched: without it the server could not be granted
     destination = _destination(request)
@@ -287,7 +287,7 @@ def _enroll_source() -> bytes:
 
 def _check_not_a_clone(workspace: Workspace, name: str, server_id: str) -> None:
     for other, pin in workspace.pins.items():
-        if other != name and pin.server_id == server_id:
+        if other != name and not other.startswith(RETIRED) and pin.server_id == server_id:
             raise ConfigError(
                 f"it has the server id of {other}: one is a copy of the other",
                 server=name,
@@ -301,7 +301,7 @@ def _grant(workspace: Workspace, server_id: str, report: Report) -> None:
 
     name = workspace.key_name
     if not name:
-        raise TrustError("our command key is not in the trust file", hint="sf trust status")
+        raise TrustError("our command key is not in the trust file", hint="sf trust show")
     mine = [key for key in workspace.trust.command if key.name == name]
     if all(server_id in grant.servers for key in mine for grant in key.grants):
         return

@@ -73,6 +73,13 @@ async def init(path: str, *, key: str | None, name: str | None) -> CommandResult
         )
         chain.write_version(folder.trust, first, [root])
     trust = chain.load_chain(folder.trust, None)
+    if root.public_key not in {key.public_key for key in trust.root.keys} or command.public_key not in {
+        key.public_key for key in trust.command
+    }:
+        raise ConfigError(
+            f"{folder.trust} was signed for other keys",
+            hint="to join a fleet, do not init it: set SF_ROOT and use it; else start in an empty folder",
+        )
     anchors.save(private / "anchor.json", chain.anchor_of(trust))
     files = bundle.collect()
     manifest = bundle.manifest(1, files)

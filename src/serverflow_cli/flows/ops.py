@@ -71,8 +71,6 @@ async def cancel(workspace: Workspace, op_id: str, *, report: Report) -> Command
 
 
 async def _ask(workspace: Workspace, op_id: str, action: str, report: Report) -> CommandResult:
-    from ..rpc.fanout import on_all
-
     ids = {sent.server_id: sent.server for sent in _sent(workspace) if sent.op == op_id}
     names = [name for name, pin in workspace.pins.items() if pin.server_id in ids and name in workspace.fleet.servers]
     if not ids:
@@ -87,7 +85,7 @@ async def _ask(workspace: Workspace, op_id: str, action: str, report: Report) ->
             answer = await caller.call(link, request, new_ulid(), declared.version, report)
             return _outcome(caller, link, op_id, answer, cancelling=action == "op.cancel")
 
-        return CommandResult(workspace.label, op_id, await on_all(workspace.links(names), work, report))
+        return CommandResult(workspace.label, op_id, await workspace.on_all(names, work, report))
 
 
 def _outcome(caller: Caller, link: Link, op_id: str, answer: Reply, *, cancelling: bool) -> Reply:

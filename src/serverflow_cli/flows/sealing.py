@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import secrets
-from ..errors import ConfigError, SfError
+from ..errors import SfError
 from ..model.result import CommandResult, ServerResult
 from .workspace import Workspace
 
@@ -20,25 +20,21 @@ if TYPE_CHECKING:
 
 
 def seals(workspace: Workspace) -> dict[str, Seal]:
-    """How to seal for each operator of fleet.toml. Raises ConfigError when nobody has a seal key."""
+    """How to seal, by operator. Only for ourselves, with the key on this machine: what fleet.toml says of others' keys
+    is not signed, and whoever may merge there could read along.
+    """
     from ..trust.seal import seal
 
-    found: dict[str, Seal] = {
-        name: partial(seal, operator.seal) for name, operator in workspace.fleet.operators.items() if operator.seal
-    }
-    if not found:
-        raise ConfigError("no operator in fleet.toml has a seal key", hint='[operators.NAME] seal = "x25519:…"')
-    return found
+    return {workspace.key_name or "operator": partial(seal, _own_key(workspace).public)}
 
 
 def put_away(workspace: Workspace, result: CommandResult) -> CommandResult:
-    """Seal what would be shown once into secrets.toml. What cannot be sealed is shown after all: it is kept nowhere else."""
-    several = sum(bool(server.reply and server.reply.secrets) for server in result.servers) > 1
+    """Seal what would be shown once into secrets.toml. What cannot be sealed is shown: it is kept nowhere else."""
     servers, notes = [], list(result.notes)
     for server in result.servers:
         if server.reply and server.reply.secrets:
-            names, kept = _seal_all(workspace, server.reply.secrets, server.name if several else "")
-            notes += [f"sealed into secrets.toml as {name}: sf secret show {name}" for name in names]
+            names, kept = _seal_all(workspace, server.reply.secrets, server.name)
+            notes += [f"sealed into secrets.toml: sf secret show {name}" for name in names]
             server = ServerResult(server.name, replace(server.reply, secrets=kept), server.error)
         servers.append(server)
     return replace(result, servers=tuple(servers), notes=tuple(notes))
@@ -48,7 +44,7 @@ def _seal_all(workspace: Workspace, shown: Mapping[str, str], server: str) -> tu
     """The names under which values were sealed, and the values that could not be."""
     names, kept = [], {}
     for label, value in shown.items():
-        name = re.sub(r"[^a-z0-9]+", "_", f"{label} {server}".lower()).strip("_")
+        name = re.sub(r"[^a-z0-9]+", "_", f"{server} {label}".lower()).strip("_")
         try:
             secrets.put(workspace.folder, name, value, seals(workspace))
             names.append(name)

@@ -17,11 +17,12 @@ from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult
 from . import bundles
 from .grants import every_action
-from .workspace import Workspace
+from .workspace import JUMP, RETIRED, Workspace
 
 if TYPE_CHECKING:
     from ..rpc.call import Caller
     from ..rpc.hello import Hello, Link
+    from ..trust.trustfile import Trust
     from .bundles import SignedBundle
 
 Approve = Callable[[CommandResult], bool]
@@ -72,9 +73,7 @@ async def show(workspace: Workspace, name: str) -> CommandResult:
 
 async def check(workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
     """Contact each: reachable, who it says it is, which versions it has, how far its clock is off."""
-    from ..rpc.fanout import on_all
-
-    links = workspace.links(workspace.select(selector))
+    names = workspace.select(selector)
     ours = workspace.trust.version
     async with workspace.caller() as caller:
 
@@ -84,7 +83,7 @@ async def check(workspace: Workspace, *, selector: str, report: Report) -> Comma
             took = int((time.monotonic() - started) * 1000)
             return Reply("", "done", data=_state(greeting, took), notes=_remarks(greeting, ours))
 
-        return CommandResult(workspace.label, servers=await on_all(links, work, report))
+        return CommandResult(workspace.label, servers=await workspace.on_all(names, work, report))
 
 
 def _state(greeting: Hello, took_ms: int) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def _state(greeting: Hello, took_ms: int) -> dict[str, Any]:
         "reachable": True,
         "trust": greeting.trust_version,
         "bundle": greeting.bundle_version,
-        "clock_off_s": (greeting.clock - time.time_ns() // 1_000_000) // 1000,
+        "clock_off_s": round((greeting.clock - time.time_ns() / 1_000_000) / 1000),
         "pending": greeting.pending,
         "ms": took_ms,
     }
@@ -123,39 +122,49 @@ async def facts(workspace: Workspace, *, selector: str, report: Report) -> Comma
     )
 
 
+def check_new_name(workspace: Workspace, name: str) -> None:
+    """Raises UsageError when a server cannot be called so."""
+    if name in workspace.fleet.servers:
+        raise UsageError(f"there is a server {name} already")
+    if name in ("all", "local") or name.startswith((JUMP, RETIRED)):
+        raise UsageError(f"{name} is reserved", hint="give another name")
+
+
 async def rename(workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve) -> CommandResult:
     """A new name in fleet.toml, in what refers to it, and in the pins. The server itself is not touched."""
     (old,) = _only(workspace, old)
-    if new in workspace.fleet.servers:
-        raise UsageError(f"there is a server {new} already")
+    check_new_name(workspace, new)
+    if old in workspace.pins:
+        workspace.root_signer()  # the pins are signed: without the key nothing is begun
     changes = (Change("update", "server", old, {"name": (old, new)}),)
     planned = CommandResult(workspace.label, servers=(ServerResult(old, Reply("", "done", changes)),))
     if plan:
         return planned
     if not approve(planned):
         raise SfError("nothing was done", code="declined")
+    # Pinned under both names while fleet.toml changes: interrupted anywhere, either name works and the rest can follow.
+    if old in workspace.pins:
+        workspace.write_pins(lambda pins: pins | {new: replace(pins[old], name=new)})
     with edit(workspace.folder) as editor:
         editor.rename_entry("servers", old, new)
     if old in workspace.pins:
-        workspace.write_pins(lambda pins: pins | {new: replace(pins.pop(old), name=new)})
+        workspace.write_pins(lambda pins: {name: pin for name, pin in pins.items() if name != old})
     return CommandResult(workspace.label, servers=(ServerResult(new, Reply("", "done", changes)),))
 
 
 async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Approve, report: Report) -> CommandResult:
     """Bring trust and bundle to all; nothing else does. A server that has both is left alone."""
-    from ..rpc.fanout import on_all
-
-    links = workspace.links(workspace.select(selector))
-    if not plan:
-        _grant_new_actions(workspace, report)
-    bundle = bundles.preview(workspace) if plan else bundles.ensure(workspace, report)
+    names = workspace.select(selector)
+    granted = _with_new_actions(workspace)
+    newest = granted.version if granted else workspace.trust.version
+    bundle = bundles.preview(workspace)
     async with workspace.caller() as caller:
 
         async def look(link: Link) -> Reply:
             greeting = await caller.greet(link)
-            return Reply("", "done", _pending_changes(greeting, workspace.trust.version, bundle.version))
+            return Reply("", "done", _pending_changes(greeting, newest, bundle.version))
 
-        planned = CommandResult(workspace.label, servers=await on_all(links, look, report))
+        planned = CommandResult(workspace.label, servers=await workspace.on_all(names, look, report))
         if plan:
             return planned
         waiting = {
@@ -165,14 +174,16 @@ async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Ap
             return planned
         if not approve(planned):
             raise SfError("nothing was done", code="declined")
+        if granted:
+            _sign_grants(workspace, granted, report)
+        bundle, notes = _signed_bundle(workspace, report)
 
         async def work(link: Link) -> Reply:
             return await _bring(workspace, caller, link, bundle, report)
 
-        done = {s.name: s for s in await on_all([link for link in links if link.name in waiting], work, report)}
-        return CommandResult(
-            workspace.label, servers=tuple(done.get(server.name, server) for server in planned.servers)
-        )
+        done = {s.name: s for s in await workspace.on_all(list(waiting), work, report)}
+        servers = tuple(done.get(server.name, server) for server in planned.servers)
+        return CommandResult(workspace.label, servers=servers, notes=notes)
 
 
 def _pending_changes(greeting: Hello, trust: int, bundle: int) -> tuple[Change, ...]:
@@ -195,15 +206,16 @@ async def _bring(workspace: Workspace, caller: Caller, link: Link, bundle: Signe
             report({"t": "step", "server": link.name, "doing": f"trust version {number}"})
             body, blobs = chain.read_version(workspace.folder.trust, number)
             await caller.push(link, body, blobs, (), report)
-        if greeting.bundle_version < bundle.version:
+        if greeting.bundle_version < bundle.version and bundle.files:
             report({"t": "step", "server": link.name, "doing": f"bundle version {bundle.version}"})
             await caller.push(link, bundle.manifest, sshsig.dearmor(bundle.signature), bundle.files, report)
         return Reply("", "done" if changes else "unchanged", changes)
 
 
-def _grant_new_actions(workspace: Workspace, report: Report) -> None:
-    """A grant names actions one by one, so a new registry grants nothing; the operator's own full grant is signed
-    anew.
+def _with_new_actions(workspace: Workspace) -> Trust | None:
+    """A grant names actions one by one, so a new registry grants nothing: the next trust version, in which the
+    operator's
+    own full grant has the new ones too; None when it has them.
     """
     from ..trust import chain
 
@@ -211,23 +223,32 @@ def _grant_new_actions(workspace: Workspace, report: Report) -> None:
     known = set(every_action())
     grown = []
     for key in trust.command:
-        full = (
-            key.name == name
-            and len(key.grants) == 1
-            and not key.grants[0].where
-            and "server.leave" in key.grants[0].actions
-        )
-        if full and not known <= set(key.grants[0].actions):
-            key = replace(
-                key, grants=(replace(key.grants[0], actions=tuple(sorted(known | set(key.grants[0].actions)))),)
-            )
+        full = key.name == name and len(key.grants) == 1 and not key.grants[0].where
+        if full and "server.leave" in key.grants[0].actions and not known <= set(key.grants[0].actions):
+            every = tuple(sorted(known | set(key.grants[0].actions)))
+            key = replace(key, grants=(replace(key.grants[0], actions=every),))
         grown.append(key)
-    if tuple(grown) == trust.command:
-        return
-    following = chain.successor(trust, command=tuple(grown))
-    report({"t": "note", "text": f"signing trust version {following.version}: new actions for {name}"})
-    chain.write_version(workspace.folder.trust, following, [workspace.root_signer()])
+    return None if tuple(grown) == trust.command else chain.successor(trust, command=tuple(grown))
+
+
+def _sign_grants(workspace: Workspace, granted: Trust, report: Report) -> None:
+    from ..trust import chain
+
+    report({"t": "note", "text": f"signing trust version {granted.version}: new actions for {workspace.key_name}"})
+    chain.write_version(workspace.folder.trust, granted, [workspace.root_signer()])
     workspace.refresh()
+
+
+def _signed_bundle(workspace: Workspace, report: Report) -> tuple[SignedBundle, tuple[str, ...]]:
+    """The bundle to bring. Without a release key it is the one that is signed: trust, and so revocations, still go
+    out.
+    """
+    try:
+        return bundles.ensure(workspace, report), ()
+    except TrustError as error:
+        if error.code != "no-release-key":
+            raise
+        return bundles.stored(workspace), (f"the bundle of this sf was not brought: {error.message}",)
 
 
 async def remove(
@@ -274,8 +295,8 @@ async def _leave(workspace: Workspace, link: Link, op_id: str, report: Report) -
         request = Request("server.leave", {"confirm": link.server_id}, timeout_s=60)
         try:
             reply = await caller.call(link, request, op_id, registry.load("server.leave").version, report)
-        except Unreachable as error:
-            error.hint = f"if it is gone for good: sf server remove {link.name} --forget"
+        except (Unreachable, TrustError) as error:
+            error.hint = f"if it is gone for good, or has left already: sf server remove {link.name} --forget"
             raise
         for _ in range(40):
             await asyncio.sleep(0.5)
@@ -297,7 +318,9 @@ def _drop(workspace: Workspace, name: str) -> None:
         following = chain.next_without_server(workspace.trust, pin.server_id)
         chain.write_version(workspace.folder.trust, following, [workspace.root_signer()])
     if pin:
-        workspace.write_pins(lambda pins: {other: kept for other, kept in pins.items() if other != name})
+        # Its receipts stay in the chains, and have to stay verifiable.
+        retired = replace(pin, name=f"{RETIRED}{pin.server_id[:12]}")
+        workspace.write_pins(lambda pins: {n: p for n, p in pins.items() if n != name} | {retired.name: retired})
     with edit(workspace.folder) as editor:
         editor.remove_entry("servers", name)
     workspace.refresh()

@@ -13,7 +13,7 @@ from serverflow_actions.kit.spec import Action
 
 from ..config.edit import Editor, edit
 from ..config.load import parse, read_text
-from ..errors import SfError, UsageError
+from ..errors import ConfigError, SfError, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
 from ..plan.desired import file_key
@@ -162,11 +162,12 @@ async def _remove(
     report: Report,
 ) -> CommandResult:
     """The servers first: a stanza that went before its resource would leave it unmanaged."""
-    from ..rpc.fanout import on_all
-
     name = str(params["name"])
     key = f"{action.area}.{name}"
-    links = workspace.links(workspace.select(selector))
+    names = workspace.select(selector)
+    stanza = getattr(workspace.fleet, action.table).get(name)
+    if stanza is not None:
+        _check_removal(workspace, action, name, stanza.on, names)
     request = Request(action.name, dict(params), timeout_s=timeout_s, lock_wait_s=lock_wait_s)
     op_id = new_ulid()
     async with workspace.caller() as caller:
@@ -180,7 +181,7 @@ async def _remove(
             bases[link.name] = str((reply.receipt.get("base") or {}).get("hash", ""))
             return reply
 
-        planned = CommandResult(workspace.label, servers=await on_all(links, look, report))
+        planned = CommandResult(workspace.label, servers=await workspace.on_all(names, look, report))
         approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply and not s.error}
         if plan or not approved:
             return planned
@@ -193,10 +194,31 @@ async def _remove(
                 link, replace(request, plan_sha256=approved[link.name], base=base), op_id, action.version, report
             )
 
-        ran = {s.name: s for s in await on_all([link for link in links if link.name in approved], work, report)}
+        ran = {s.name: s for s in await workspace.on_all(list(approved), work, report)}
         done = CommandResult(workspace.label, op_id, tuple(ran.get(s.name, s) for s in planned.servers))
-    stanza = getattr(workspace.fleet, action.table).get(name)
-    if stanza is not None and not done.error and set(workspace.select(stanza.on)) <= {link.name for link in links}:
-        with edit(workspace.folder) as editor:
-            editor.remove_entry(action.table, name)
+    if stanza is None:
+        return done
+    if done.error:
+        left = ", ".join(server.name for server in done.failures)
+        return replace(done, notes=(f"{action.table}.{name} stays in fleet.toml until it is gone from {left} too",))
+    with edit(workspace.folder) as editor:
+        editor.remove_entry(action.table, name)
     return done
+
+
+def _check_removal(workspace: Workspace, action: Action, name: str, on: str, names: list[str]) -> None:
+    """Before anything is taken apart: the stanza goes as a whole, and fleet.toml must load without it.
+
+    Raises UsageError.
+    """
+    if set(workspace.select(on)) != set(names):
+        raise UsageError(
+            f"{action.table}.{name} is on {on}; removed from a part of them it would come back with the next sf apply",
+            hint=f"--on {on}, or change `on` in fleet.toml first",
+        )
+    editor = Editor(read_text(workspace.folder.fleet_toml))
+    editor.remove_entry(action.table, name)
+    try:
+        parse(editor.text)
+    except ConfigError as error:
+        raise UsageError(f"{action.table}.{name} is still needed in fleet.toml: {error.message}") from None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..config import folder as folders
 from ..config.environment import Settings
 from ..config.folder import FleetFolder
 from ..errors import ConfigError, TrustError
+from ..model.result import Reply, Report, ServerResult
 
 if TYPE_CHECKING:
     from ..config.pins import Pin
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ..trust.trustfile import Trust
 
 LOGIN = "serverflow"
+#: Names in pins.toml that are no servers: jump hosts, and servers that have left, whose receipts stay verifiable.
+JUMP, RETIRED = "jump-", "retired-"
 
 
 class Workspace:
@@ -51,9 +55,9 @@ class Workspace:
         """From trust/1.json, unverified: it only says in which of our own folders to look."""
         try:
             text = (self.folder.trust / "1.json").read_text()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{self.folder.trust}/1.json cannot be read: {error.strerror}", hint="in a new fleet: sf init"
+                f"{self.folder.trust}/1.json cannot be read: {error}", hint="in a new fleet: sf init"
             ) from error
         found = re.search(r'"fleet": "([0-9a-f]{32})"', text)
         if not found:
@@ -107,7 +111,7 @@ class Workspace:
             return {}
         try:
             blobs = sshsig.dearmor(self.pins_signature.read_text())
-        except OSError:
+        except (OSError, ValueError):
             raise TrustError("pins.toml is not signed", hint="git log pins.toml pins.toml.sig") from None
         roots = {key.public_key for key in self.trust.root.keys}
         if not any(_pins_signer(blob, data) in roots for blob in blobs):
@@ -130,6 +134,7 @@ class Workspace:
             self.__dict__.pop("pins", None)
             changed = change(dict(self.pins))
             data = pins.dump(changed)
+            pins.parse(data)  # what a server said of itself must not be signed if it cannot be read again
             signature = sshsig.armor(sshsig.sign(self.root_signer(), sshsig.PINS, data))
             before = self.pins_signature.read_text() if self.pins else ""
             write_atomic(self.pins_signature, (signature + before).encode())
@@ -227,7 +232,7 @@ class Workspace:
         from ..rpc.call import Caller, Operator
         from ..transport.ssh import Connector
 
-        name = f"{getpass.getuser()}@{socket.gethostname()}"
+        name = f"{_login_name()}@{socket.gethostname()}"
         operator = Operator(self.signer, self.trust.version, self.chain, self.state / "sent.jsonl", name)
         yield Caller(Connector([self._login_key()]), operator)
 
@@ -239,8 +244,21 @@ class Workspace:
             return keyfile.read(Path(self.settings.ssh_key_file).expanduser())
         return keys.private_text(self.signer) if isinstance(self.signer, keys.PrivateKey) else ""
 
-    def links(self, names: Iterable[str]) -> list[Link]:
-        return [self.link(name) for name in names]
+    async def on_all(
+        self, names: Collection[str], work: Callable[[Link], Awaitable[Reply]], report: Report
+    ) -> tuple[ServerResult, ...]:
+        """Run `work` on these servers at once. One that was never enrolled is an error of its own, not everybody's."""
+        from ..rpc.fanout import on_all
+
+        links, failed = [], {}
+        for name in names:
+            try:
+                links.append(self.link(name))
+            except ConfigError as error:
+                error.server = name
+                failed[name] = ServerResult(name, error=error)
+        done = {result.name: result for result in await on_all(links, work, report)} | failed
+        return tuple(done[name] for name in names)
 
 
 def _pins_signer(blob: bytes, data: bytes) -> bytes:
@@ -255,9 +273,17 @@ def _pins_signer(blob: bytes, data: bytes) -> bytes:
 
 def jump_pin_name(host: str, port: int) -> str:
     """A jump host's entry in pins.toml."""
-    return f"jump-{host}" if port == 22 else f"jump-{host}:{port}"
+    return f"{JUMP}{host}" if port == 22 else f"{JUMP}{host}:{port}"
 
 
 async def open_workspace(settings: Settings) -> Workspace:
     """The fleet that the options and the environment point to. Raises ConfigError when there is none."""
     return Workspace(folders.find(settings.fleet or None, {}), settings)
+
+
+def _login_name() -> str:
+    """For people only. A container may run as a user id that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())

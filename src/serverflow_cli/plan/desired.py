@@ -12,6 +12,8 @@ from .resource import Resource
 if TYPE_CHECKING:
     from ..model.fleet import App, Fleet, Redis, User
 
+#: The areas that the file is planned for, in the order in which they are made.
+AREAS = ("package", "user", "app", "redis")
 #: Where a stanza's key is not its action's parameter with `_` for `-`.
 _PARAMETERS = {("user.create", "keys"): "key"}
 #: Keys that say where a stanza applies, and keys that no action takes yet.

@@ -19,7 +19,11 @@ def parse(text: bytes) -> dict[str, Any]:
     """One JSON object without floats, NaN, doubled keys, huge numbers or deep nesting. Raises ValueError."""
     try:
         value = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_unique, parse_float=_refused, parse_constant=_refused, parse_int=_bounded
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_float=_refused,
+            parse_constant=_refused,
+            parse_int=_bounded,
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -71,7 +75,9 @@ def _nullable(check: Check) -> Check:
 
 
 def _record(**checks: Check) -> Check:
-    return lambda value: isinstance(value, dict) and set(value) == set(checks) and all(c(value[k]) for k, c in checks.items())
+    return lambda value: (
+        isinstance(value, dict) and set(value) == set(checks) and all(c(value[k]) for k, c in checks.items())
+    )
 
 
 def _object(value: Any) -> bool:
@@ -105,8 +111,8 @@ def _changes(value: Any) -> bool:
 
 
 _HELLO: Mapping[str, Check] = {
-    "v": _number, "typ": _one_of("hello"), "nonce": _text, "challenge": _text, "server_id": _text, "trust_version": _number,
-    "bundle_version": _number, "boot": _text, "clock": _time, "last_receipt": _text, "pending": _text,
+    "v": _number, "typ": _one_of("hello"), "nonce": _text, "challenge": _text, "server_id": _text,
+    "trust_version": _number, "bundle_version": _number, "boot": _text, "clock": _time, "last_receipt": _text, "pending": _text,
 }  # fmt: skip
 
 _RECEIPT: Mapping[str, Check] = {
@@ -114,7 +120,8 @@ _RECEIPT: Mapping[str, Check] = {
     "server_id": _text, "op_id": _text, "action": _text, "action_version": _number, "mode": _text,
     "actor": _record(name=_text, key=_text, says=_text),
     "outcome": _one_of(
-        "done", "unchanged", "failed", "denied", "timeout", "out-of-memory", "killed", "indeterminate", "pending-confirm", "rolled-back",
+        "done", "unchanged", "failed", "denied", "timeout", "out-of-memory", "killed", "indeterminate",
+        "pending-confirm", "rolled-back",
     ),
     "code": _text, "message": _text, "exit": _record(code=_nullable(_number), signal=_nullable(_number)),
     "started_at": _time, "finished_at": _time, "boot": _text,

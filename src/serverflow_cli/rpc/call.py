@@ -272,7 +272,11 @@ def _check_echo(
     fresh = (answer["nonce"], answer["challenge"]) == (nonce, greeting.challenge)
     exact = fresh and answer["body_sha256"] == hashlib.sha256(body).hexdigest()
     stored = bool(op_id) and answer["op_id"] == op_id and answer["typ"] == "receipt"
-    same = request is None or answer["outcome"] == "denied" or (answer["action"], answer["mode"]) == (request.action, request.mode)
+    same = (
+        request is None
+        or answer["outcome"] == "denied"
+        or (answer["action"], answer["mode"]) == (request.action, request.mode)
+    )
     proof = request is None or request.read_only or answer["typ"] == "receipt" or answer["outcome"] == "denied"
     if answer["server_id"] != link.server_id or not (exact or stored) or not same or not proof:
         raise TrustError("the receipt belongs to another command", server=link.name, code="wrong-receipt")

@@ -35,7 +35,10 @@ def print_error(terminal: Terminal, error: SfError, server: str = "") -> None:
     """`sf: error: web1: …` and, where there is one, `sf: hint: …`."""
     name = clean(server or error.server)
     label = terminal.style("error:", "red", terminal.stderr)
-    terminal.err(f"sf: {label} " + (f"{name}: " if name else "") + clean(error.message))
+    first, *others = error.message.splitlines() or [""]
+    terminal.err(f"sf: {label} " + (f"{name}: " if name else "") + clean(first))
+    for line in others:
+        terminal.err(f"  {clean(line)}")
     if error.hint:
         terminal.err(f"sf: {terminal.style('hint:', 'cyan', terminal.stderr)} {clean(error.hint)}")
 
