@@ -8,6 +8,7 @@ and a seccomp filter. See namespaces(7), capabilities(7), seccomp(2).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import glob
 import grp
@@ -15,6 +16,7 @@ import os
 import platform
 import pwd
 import resource
+import stat
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -23,24 +25,31 @@ import layout
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x00020000, 0x08000000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 19
-MS_NOATIME, MS_NODIRATIME, MS_RELATIME = 1024, 2048, 1 << 21
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_KEEPCAPS, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_CAP_AMBIENT = (
-    1,
-    38,
-    8,
-    22,
-    24,
-    47,
-)
+MS_NOSYMFOLLOW, MS_NOATIME, MS_NODIRATIME, MS_RELATIME = 256, 1024, 2048, 1 << 21
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 8, 22, 24
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 CAP_DAC_READ_SEARCH = 2
 
-_HIDDEN_FOLDERS = (layout.STATE, layout.RUN, "/root", "/etc/ssl/private")
-_HIDDEN_FILES = ("/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/ssh/ssh_host_*_key")
+#: Keys, passwords and copies of them, where Debian's packages keep them. No action reads any of these.
+_HIDDEN_FOLDERS = (
+    layout.STATE, layout.RUN, "/root", "/etc/ssl/private", "/etc/letsencrypt", "/etc/wireguard", "/etc/openvpn",
+    "/etc/ipsec.d/private", "/etc/swanctl/private", "/etc/wpa_supplicant", "/etc/ppp", "/etc/apt/auth.conf.d",
+    "/etc/NetworkManager/system-connections", "/etc/pki/tls/private", "/etc/credstore", "/etc/credstore.encrypted",
+    "/var/backups", "/var/lib/private",
+)  # fmt: skip
+_HIDDEN_FILES = (
+    "/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/ssh/ssh_host_*_key", "/etc/security/opasswd",
+    "/etc/krb5.keytab", "/etc/ipsec.secrets", "/etc/apt/auth.conf", "/etc/mysql/debian.cnf",
+    "/var/lib/systemd/credential.secret",
+)  # fmt: skip
+#: Below each home: folders that are covered but for the files named, and files.
+_HIDDEN_AT_HOME = {".ssh": ("authorized_keys",), ".gnupg": (), ".aws": (), ".kube": (), ".docker": ()}
+_HIDDEN_FILES_AT_HOME = (".netrc", ".pgpass", ".my.cnf", ".git-credentials", ".bash_history", ".env")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 
 _FLAG_NAMES = {
     "ro": MS_RDONLY, "nosuid": MS_NOSUID, "nodev": MS_NODEV, "noexec": MS_NOEXEC,
-    "noatime": MS_NOATIME, "nodiratime": MS_NODIRATIME, "relatime": MS_RELATIME,
+    "noatime": MS_NOATIME, "nodiratime": MS_NODIRATIME, "relatime": MS_RELATIME, "nosymfollow": MS_NOSYMFOLLOW,
 }  # fmt: skip
 
 
@@ -77,16 +86,21 @@ def enter(user: str, privileged: bool, journal: bool, memory: int, seconds: int)
     try:
         kernel.unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID)
         kernel.mount(b"none", b"/", None, MS_REC | MS_SLAVE, None)
-        _hide(kernel)
-        _minimal_devices(kernel)
+        # First, while every mount can be seen: what is covered afterwards cannot be reached by its path.
         _read_only(kernel)
+        _hide(kernel)
+        if privileged:
+            _hide_at_home(kernel)
+        _minimal_devices(kernel)
         # Scratch of its own, gone with it: apt checks signatures through temporary files.
         kernel.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"mode=1777,size=16m")
         _limits(memory, seconds)
         _drop_root(kernel, user, privileged, journal)
         kernel.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         _filter_syscalls(kernel)
-        die_with_parent()  # the kernel forgets it when the user changes
+        # The kernel forgets both when the user changes.
+        die_with_parent()
+        undumpable()
     except (OSError, KeyError) as error:
         raise CannotConfine(f"the read sandbox cannot be set up: {error}") from error
 
@@ -94,6 +108,11 @@ def enter(user: str, privileged: bool, journal: bool, memory: int, seconds: int)
 def die_with_parent() -> None:
     """PR_SET_PDEATHSIG (prctl(2)); not inherited by fork."""
     _Kernel().prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def undumpable() -> None:
+    """PR_SET_DUMPABLE (prctl(2)): no other process of the same user may look into this one or change it."""
+    _Kernel().prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def effective() -> dict[str, Any]:
@@ -117,12 +136,78 @@ def _writable(folders: Sequence[str]) -> bool:
 def _hide(kernel: _Kernel) -> None:
     for folder in _HIDDEN_FOLDERS:
         if os.path.isdir(folder):
-            kernel.mount(
-                b"tmpfs", folder.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"mode=0555,size=4k,nr_inodes=2"
-            )
+            _cover(kernel, folder.encode(), b"mode=0555,nr_inodes=2")
     for pattern in _HIDDEN_FILES:
         for path in glob.glob(pattern):
             kernel.mount(b"/dev/null", path.encode(), None, MS_BIND, None)
+
+
+def _cover(kernel: _Kernel, path: bytes, options: bytes, flags: int = MS_RDONLY) -> None:
+    kernel.mount(b"tmpfs", path, b"tmpfs", flags | MS_NOSUID | MS_NODEV | MS_NOEXEC, b"size=4k," + options)
+
+
+def _hide_at_home(kernel: _Kernel) -> None:
+    """Private keys and the like of users, who own the names here: no link is followed.
+
+    A folder is covered as a whole, since its user could fill it with more files than there can be mounts.
+    """
+    for home in glob.glob("/home/*"):
+        try:
+            folder = os.open(home, _LOOK | os.O_DIRECTORY)
+        except OSError:
+            continue
+        for name, shown in _HIDDEN_AT_HOME.items():
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError, _Link):
+                _hide_folder(kernel, folder, name, shown)
+        for name in _HIDDEN_FILES_AT_HOME:
+            with contextlib.suppress(FileNotFoundError, _Link):
+                found = _look(folder, name)
+                kernel.mount(b"/dev/null", _by_descriptor(found), None, MS_BIND, None)
+                os.close(found)
+        os.close(folder)
+
+
+def _hide_folder(kernel: _Kernel, parent: int, name: str, shown: Sequence[str]) -> None:
+    """Cover a folder with an empty one of the same owner and mode, and put the files that are `shown` back."""
+    folder = _look(parent, name, os.O_DIRECTORY)
+    status = os.fstat(folder)
+    held = {}
+    for file in shown:
+        with contextlib.suppress(FileNotFoundError, _Link):
+            held[file] = _look(folder, file)
+    owner = f"mode={stat.S_IMODE(status.st_mode):o},uid={status.st_uid},gid={status.st_gid}"
+    _cover(kernel, _by_descriptor(folder), owner.encode(), flags=0)
+    os.close(folder)
+    cover = _look(parent, name, os.O_DIRECTORY)
+    for file, descriptor in held.items():
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600, dir_fd=cover))
+        target = _look(cover, file)
+        kernel.mount(_by_descriptor(descriptor), _by_descriptor(target), None, MS_BIND, None)
+        os.close(descriptor)
+        os.close(target)
+    kernel.mount(None, _by_descriptor(cover), None, _SEALED | MS_NODEV, None)
+    os.close(cover)
+
+
+class _Link(Exception):
+    """A link where none is followed."""
+
+
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_SEALED = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC
+
+
+def _look(folder: int, name: str, flags: int = 0) -> int:
+    """A descriptor that only names a file, for mounts. Raises _Link."""
+    found = os.open(name, _LOOK | flags, dir_fd=folder)
+    if stat.S_ISLNK(os.fstat(found).st_mode):
+        os.close(found)
+        raise _Link
+    return found
+
+
+def _by_descriptor(descriptor: int) -> bytes:
+    return f"/proc/self/fd/{descriptor}".encode()
 
 
 def _minimal_devices(kernel: _Kernel) -> None:
@@ -132,8 +217,9 @@ def _minimal_devices(kernel: _Kernel) -> None:
     os.symlink("/proc/self/fd", "/dev/fd")
     for name, descriptor in held.items():
         os.close(os.open(f"/dev/{name}", os.O_CREAT | os.O_EXCL, 0o666))
-        kernel.mount(f"/proc/self/fd/{descriptor}".encode(), f"/dev/{name}".encode(), None, MS_BIND, None)
+        kernel.mount(_by_descriptor(descriptor), f"/dev/{name}".encode(), None, MS_BIND, None)
         os.close(descriptor)
+    kernel.mount(None, b"/dev", None, _SEALED, None)
 
 
 def _read_only(kernel: _Kernel) -> None:
@@ -144,13 +230,26 @@ def _read_only(kernel: _Kernel) -> None:
     except OSError:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             mounts = [line.split() for line in file]
-        for fields in mounts:
-            flags = sum(_FLAG_NAMES.get(option, 0) for option in set(fields[5].split(",")))
-            path = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
-            if not flags & MS_RDONLY:
-                kernel.mount(b"none", path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, None)
+        for number, _, _, _, point, options, *_ in mounts:
+            flags = sum(_FLAG_NAMES.get(option, 0) for option in set(options.split(",")))
+            path = point.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
+            if not flags & MS_RDONLY and _mount_at(path) == number:
+                kernel.mount(None, path, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, None)
     if _writable(("/etc", "/usr", "/var")):
         raise CannotConfine("file systems cannot be made read-only")
+
+
+def _mount_at(path: bytes) -> str:
+    """The number of the mount that the path leads to, as in mountinfo; another one when the mount there is covered."""
+    try:
+        found = os.open(path, _LOOK)
+    except FileNotFoundError:
+        return ""
+    try:
+        with open(f"/proc/self/fdinfo/{found}", encoding="ascii") as file:
+            return next(line.split()[1] for line in file if line.startswith("mnt_id:"))
+    finally:
+        os.close(found)
 
 
 def _limits(memory: int, seconds: int) -> None:
@@ -219,6 +318,9 @@ _DENIED = {
     },
 }  # fmt: skip
 _SOCKET = {"x86_64": 41, "aarch64": 198}
+_CLONE = {"x86_64": 56, "aarch64": 220}
+#: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET: clone(2).
+_NEW_NAMESPACES = 0x7E020000
 _CLONE3 = 435
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -229,7 +331,7 @@ def seccomp_program(machine: str) -> bytes | None:
     """The filter as struct sock_filter[]; None on a machine whose system call numbers we do not know."""
     if machine not in _DENIED:
         return None
-    load, jump_equal, ret = 0x20, 0x15, 0x06
+    load, jump_equal, jump_if_any_bit, ret = 0x20, 0x15, 0x45, 0x06
     program: list[tuple[int, int, int, int]] = [
         (load, 0, 0, 4),  # seccomp_data.arch: another ABI could smuggle in other numbers
         (jump_equal, 1, 0, _AUDIT_ARCH[machine]),
@@ -243,6 +345,11 @@ def seccomp_program(machine: str) -> bytes | None:
     for number in sorted(_DENIED[machine].values()):
         program += [(jump_equal, 0, 1, number), (ret, 0, 0, _ERRNO | _EPERM)]
     program += [
+        (jump_equal, 0, 4, _CLONE[machine]),
+        (load, 0, 0, 16),  # args[0], its low half: the flags
+        (jump_if_any_bit, 0, 1, _NEW_NAMESPACES),
+        (ret, 0, 0, _ERRNO | _EPERM),
+        (ret, 0, 0, _ALLOW),
         (jump_equal, 0, 3, _SOCKET[machine]),
         (load, 0, 0, 16),  # args[0]: the address family; only AF_UNIX, for D-Bus and the journal
         (jump_equal, 1, 0, 1),

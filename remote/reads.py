@@ -114,6 +114,7 @@ def _confined(
             data = data[os.write(sink, data) :]
 
     try:
+        confine.undumpable()
         null = os.open("/dev/null", os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)

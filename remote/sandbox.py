@@ -8,6 +8,7 @@ accounts are asked of the broker instead.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ _CAPABILITIES = {
     "svc": "CAP_DAC_READ_SEARCH",
     "pkg": "CAP_DAC_READ_SEARCH",
     "cfg": "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_FSETID",
-    "account": "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_FSETID CAP_SETUID CAP_SETGID",
+    "account": "CAP_DAC_READ_SEARCH CAP_DAC_OVERRIDE CAP_CHOWN CAP_FOWNER CAP_FSETID",
     "sql": "",
     "app": "",
 }
@@ -29,6 +30,8 @@ _WITHHELD = "process_vm_readv process_vm_writev io_uring_setup io_uring_enter io
 
 #: Root without CAP_KILL may still signal root's processes: the executor, sshd. Whoever must end is killed from outside.
 _SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal"
+
+_DROP_IN = re.compile(r"/etc/systemd/system/[A-Za-z0-9@_-]+\.(?:service|timer|socket)\.d\Z")
 
 _HIDDEN = (layout.STATE, "/root/.ssh")
 
@@ -69,6 +72,17 @@ def open_folders(writes: Sequence[str]) -> list[str]:
     return sorted(set(out))
 
 
+def make_drop_ins(writes: Sequence[str]) -> list[str]:
+    """Make the drop-in folders of units that are declared and missing (systemd.unit(5)): to declare all of
+    /etc/systemd/system instead would be to declare root. Returns those that were made.
+    """
+    missing = [path for path in writes if _DROP_IN.match(path) and not os.path.lexists(path)]
+    for path in missing:
+        os.mkdir(path, 0o755)
+        os.chmod(path, 0o755)
+    return missing
+
+
 def properties(
     manifest: dict[str, Any], folders: Sequence[str], user: str, timeout: int, memory: int, credential: str, blobs: str
 ) -> list[str]:
@@ -78,7 +92,7 @@ def properties(
         "NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes", "PrivateDevices=yes", "PrivateNetwork=yes",
         "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
         "ProtectClock=yes",
-        "ProtectHostname=yes", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes", "RestrictRealtime=yes",
+        "ProtectHostname=yes", "ProtectProc=invisible", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes", "RestrictRealtime=yes",
         "LockPersonality=yes",
         "RestrictAddressFamilies=AF_UNIX", "SystemCallFilter=@system-service", "SystemCallErrorNumber=EPERM",
         "SystemCallArchitectures=native",
@@ -122,7 +136,6 @@ def floor_gap(effective: dict[str, Any], manifest: dict[str, Any]) -> str:
 
 _CAPABILITY_NUMBERS = {
     "CAP_CHOWN": 0, "CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2, "CAP_FOWNER": 3, "CAP_FSETID": 4,
-    "CAP_SETGID": 6, "CAP_SETUID": 7,
 }  # fmt: skip
 
 

@@ -53,6 +53,9 @@ def main() -> None:
     """Entry point: `python3 -IS worker.py FOLDER…`, with the folders that should be writable."""
     here = os.path.dirname(os.path.realpath(__file__))
     sys.path.insert(0, here)
+    import confine
+
+    confine.undumpable()
     # Programs and stray prints must not write into the frames.
     link = Link(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
     null = os.open("/dev/null", os.O_RDONLY)

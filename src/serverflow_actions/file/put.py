@@ -15,6 +15,7 @@ from ._shared import APP, place
     profile="app",
     timeout=120,
     run_as="app",
+    blobs=64 << 20,
     params=[
         APP,
         param("path", "relpath", "Where, inside the app's data; relative to its first folder", positional=True),

@@ -81,6 +81,7 @@ class Action:
     reveals       values made on the server that the result shows once, or that `--seal` puts away
     destructive   asks for the name to be typed
     table         the table of fleet.toml that the short command edits ("redis"); "" for none
+    blobs         bytes of blobs that a command may bring along; 0 for none
     schedules     the parameter that names another action to run later: the key needs a grant for that one too; "" none
     """
 
@@ -106,6 +107,7 @@ class Action:
     destructive: bool = False
     streams: bool = False
     table: str = ""
+    blobs: int = 0
     schedules: str = ""
 
     @property
@@ -135,6 +137,7 @@ class Action:
             "ports": list(self.ports),
             "locks": list(self.locks),
             "streams": self.streams,
+            "blobs": self.blobs,
             "schedules": self.schedules,
             "secrets": [p.name for p in self.params if p.secret],
         }

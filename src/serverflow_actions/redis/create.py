@@ -11,6 +11,7 @@ from ._shared import CONFIG_FOLDER, DATA_FOLDER, NAME, Instance, port_owner
 
 #: Installing the package would start the distribution's instance, without a password, on port 6379. A condition that
 #: is in place beforehand leaves no moment for it, survives upgrades of the package, and is undone by removing a file.
+#: The executor makes the folder, as it does for each drop-in folder that an action declares.
 _DORMANT_FOLDER = "/etc/systemd/system/redis-server.service.d"
 _DORMANT = f"{_DORMANT_FOLDER}/serverflow.conf"
 _CONDITION = """# ServerFlow's instances are redis-server@NAME.
@@ -25,7 +26,7 @@ ConditionPathExists=/etc/redis/distribution-instance-wanted
     "Create a Redis instance with a password of its own",
     kind="change",
     timeout=900,
-    writes=(CONFIG_FOLDER, DATA_FOLDER, "/etc/systemd/system"),
+    writes=(CONFIG_FOLDER, DATA_FOLDER, _DORMANT_FOLDER),
     units=("redis-server@{name}.service",),
     packages=("redis-server",),
     reveals=("password", "url"),
@@ -67,7 +68,6 @@ def create(params: Params, probe: Probe) -> Steps:
     show = fresh or probe.unit(instance.unit).active != "active"
 
     if not probe.package("redis-server") or probe.stat(_DORMANT):
-        yield Directory(_DORMANT_FOLDER)
         yield File(_DORMANT, _CONDITION)
     yield Package(("redis-server",))
     yield Directory(instance.data, 0o750, "redis", "redis")

@@ -74,7 +74,7 @@ async def apply(
 def desired(workspace: Workspace, selector: str, only: str | None) -> list[Resource]:
     if only is not None and only not in AREAS:
         raise UsageError(f"--only {only}: there is no such area", hint=f"one of {', '.join(AREAS)}")
-    names = set(workspace.select(selector)) if workspace.fleet.servers else set()
+    names = set(workspace.select(selector)) if workspace.servers else set()
     return [
         r
         for r in resources(workspace.fleet)
@@ -213,7 +213,7 @@ async def _unmanaged(
     workspace: Workspace, caller: Caller, selector: str, only: str | None, report: Report
 ) -> list[str]:
     """Resources that were applied once and that no stanza asks for any more. Reported; only a named removal removes."""
-    names = [name for name in (workspace.select(selector) if workspace.fleet.servers else []) if name in workspace.pins]
+    names = [name for name in (workspace.select(selector) if workspace.servers else []) if name in workspace.pins]
     version = registry.load("applied.list").version
     applied: dict[str, list[str]] = {}
 

@@ -72,7 +72,7 @@ async def cancel(workspace: Workspace, op_id: str, *, report: Report) -> Command
 
 async def _ask(workspace: Workspace, op_id: str, action: str, report: Report) -> CommandResult:
     ids = {sent.server_id: sent.server for sent in _sent(workspace) if sent.op == op_id}
-    names = [name for name, pin in workspace.pins.items() if pin.server_id in ids and name in workspace.fleet.servers]
+    names = [name for name, pin in workspace.pins.items() if pin.server_id in ids and name in workspace.servers]
     if not ids:
         raise UsageError(f"no operation {op_id} was sent from here", hint="sf op list")
     if not names:

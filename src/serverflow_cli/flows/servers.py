@@ -33,7 +33,7 @@ async def list_servers(workspace: Workspace, *, selector: str) -> CommandResult:
     from ..config import pins
 
     known = pins.load(workspace.folder)
-    names = workspace.select(selector) if workspace.fleet.servers else []
+    names = workspace.select(selector) if workspace.servers else []
     rows = [
         {
             "name": name,
@@ -43,7 +43,7 @@ async def list_servers(workspace: Workspace, *, selector: str) -> CommandResult:
             "tags": list(server.tags),
             "enrolled": name in known,
         }
-        for name, server in ((name, workspace.fleet.servers[name]) for name in names)
+        for name, server in ((name, workspace.servers[name]) for name in names)
     ]
     notes = () if rows else ("no servers yet: sf server add NAME root@HOST",)
     return CommandResult(workspace.label, data={"servers": rows}, notes=notes)

@@ -6,7 +6,7 @@ import getpass
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from ..model.result import Reply, Report, ServerResult
 
 if TYPE_CHECKING:
     from ..config.pins import Pin
+    from ..config.servers import ServerAddress
     from ..model.fleet import Fleet
     from ..rpc.call import Caller
     from ..rpc.hello import Link
@@ -49,6 +50,13 @@ class Workspace:
         from ..config.load import load
 
         return load(self.folder)
+
+    @cached_property
+    def servers(self) -> Mapping[str, ServerAddress]:
+        """The servers' addresses and labels: all that most commands need of fleet.toml."""
+        from ..config.servers import load_servers
+
+        return load_servers(self.folder, self.state / "fleet.sha256")
 
     @cached_property
     def fleet_id(self) -> str:
@@ -144,7 +152,7 @@ class Workspace:
 
     def refresh(self) -> None:
         """Forget what was read, after it was changed."""
-        for name in ("fleet", "trust", "pins"):
+        for name in ("fleet", "servers", "trust", "pins"):
             self.__dict__.pop(name, None)
 
     # --- keys --------------------------------------------------------------------------------------------------------
@@ -191,7 +199,7 @@ class Workspace:
     def select(self, selector: str) -> list[str]:
         from ..model.selector import resolve
 
-        return resolve(self.fleet.servers, selector)
+        return resolve(self.servers, selector)
 
     def link(self, name: str) -> Link:
         """Raises ConfigError for a server that was never enrolled."""
@@ -206,7 +214,7 @@ class Workspace:
     def endpoint(self, name: str) -> Endpoint:
         from ..transport.ssh import Endpoint
 
-        server = self.fleet.servers[name]
+        server = self.servers[name]
         return Endpoint(
             name, server.host, server.port, LOGIN, self.pins[name].host_keys, self.jump_endpoint(server.jump)
         )
