@@ -20,11 +20,30 @@ from .options import GLOBAL_HELP
 SETTINGS: dict[str, Any] = {"help_option_names": ["--help", "-h"]}
 
 
+class _AsTyped:
+    """Values as they were typed. All our parameters are texts or flags, checked by kit.grammar; typer would load
+    pydantic to find out that a text is a text, which takes longer than asking a server.
+    """
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:  # noqa: ARG002  (typer's signature)
+        if param.multiple or param.nargs == -1:
+            return list(value or ())
+        return value
+
+
 class Command(TyperCommand):
     """A command. Its usage line shows what must be given: `sf service restart UNIT --on SELECTOR [OPTIONS]`.
 
     Its help also lists the global options, which are taken off the line before it is parsed.
     """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            # Where typer has no such attribute any more, it converts by itself, only slower.
+            if hasattr(param, "_runtime_param"):
+                param._runtime_param = _AsTyped()
+        return params
 
     def collect_usage_pieces(self, _context: Any) -> list[str]:
         return [*_usage_pieces(self.params), "[OPTIONS]"]
