@@ -65,11 +65,24 @@ def verify_command(
         check_time(command, hello_clock_ms, elapsed_ms)
         check_grant(key, command, server_id)
         entry = look_up(command, bundle_registry)
+        check_resource(command, entry)
         check_scheduled(key, command, server_id, entry)
     except Denied as denial:
         denial.key, denial.command = key, command
         raise
     return Verified(command, key, entry)
+
+
+def verify_again(signed: Signed, command: Command, entry: Mapping[str, Any], *, trust: Trust, now_ms: int) -> None:
+    """After a wait for blobs or for the lock, all that may have changed in the meantime, by the trust file of now.
+
+    Raises Refused when the key was revoked, else Denied.
+    """
+    key = known_key(trust, only_signature(signed))
+    check_key_dates(key, now_ms)
+    check_trust_date(command, trust, now_ms)
+    check_grant(key, command, command.server_id)
+    check_scheduled(key, command, command.server_id, entry)
 
 
 def only_signature(signed: Signed) -> SshSig:
@@ -173,6 +186,19 @@ def look_up(command: Command, bundle_registry: Mapping[str, Any]) -> Mapping[str
         older = "the server: run sf server update" if entry["version"] < command.action_version else "sf"
         raise Denied("action-version", f"{command.action} is version {entry['version']} here; update {older}")
     return entry
+
+
+def check_resource(command: Command, entry: Mapping[str, Any]) -> None:
+    """What is recorded as applied is what the action applies: nobody marks the resources of others as theirs.
+
+    `resource` in a registry entry is the key, with {name} for that parameter; "" for an action that applies none.
+    Raises Denied(bad-params).
+    """
+    if command.base is None:
+        return
+    pattern = str(entry.get("resource", ""))
+    if not pattern or command.base.resource != pattern.replace("{name}", str(command.params.get("name"))):
+        raise Denied("bad-params", f"{command.action} does not apply {command.base.resource}")
 
 
 def check_scheduled(key: CommandKey, command: Command, server_id: str, entry: Mapping[str, Any]) -> None:

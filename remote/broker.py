@@ -10,12 +10,13 @@ import fnmatch
 import os
 import re
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Callable
 
 import machine
-from sandbox import expand
+from sandbox import bound_to, expand
 from serverflow_actions.kit import grammar
 from serverflow_actions.kit.host import ENVIRONMENT, HostError, show_units
 
@@ -44,16 +45,30 @@ _APT = (
 _RELEVANT = re.compile(r"^(E: |W: |dpkg: error|N: Unable)", re.M)
 
 
+class Stopped(HostError):
+    """What was asked for was cut off in the middle."""
+
+
 class Broker:
-    """Serves one run. `progress` hears of what takes long; `limits` are the packages' memory and time."""
+    """Serves one run. `progress` hears of what takes long. `unit` is the run's, `executor` ours; `stop` says why the
+    run has to end now, "" to go on.
+    """
 
     def __init__(
-        self, manifest: dict[str, Any], params: dict[str, Any], unit: str, progress: Callable[[dict[str, Any]], None]
+        self,
+        manifest: dict[str, Any],
+        params: dict[str, Any],
+        unit: str,
+        executor: str,
+        stop: Callable[[], str],
+        progress: Callable[[dict[str, Any]], None],
     ) -> None:
         self._manifest = manifest
         self._units = expand(manifest["units"], params)
         self._packages = expand(manifest["packages"], params)
         self._unit = unit
+        self._executor = executor
+        self._stop = stop
         self._progress = progress
         self.installed = False
         self.reboot = False
@@ -80,7 +95,7 @@ class Broker:
         return {"units": [asdict(state) for state in show_units(pattern)]}
 
     def _unit_do(self, action: str, unit: str) -> dict[str, Any]:
-        if action == "daemon-reload":
+        if action == "daemon-reload" and self._units:
             return self._systemctl("daemon-reload")
         name = grammar.unit(unit)
         if action not in _UNIT_VERBS:
@@ -92,12 +107,14 @@ class Broker:
         return self._systemctl(action, "--", name)
 
     def _systemctl(self, *arguments: str) -> dict[str, Any]:
-        _run(["systemctl", "--no-ask-password", *arguments], 120)
+        self._run(["systemctl", "--no-ask-password", *arguments], 120)
         return {}
 
     def _package(self, action: str, names: Sequence[str]) -> dict[str, Any]:
         if not os.path.exists("/usr/bin/dpkg"):
             raise HostError("packages are managed with apt only; this server has no dpkg")
+        if not self._packages:
+            raise HostError("this action declares no packages")
         for name in map(grammar.package, names):
             if "*" not in self._packages and name not in self._packages:
                 raise HostError(f"{name} is not among the packages that this action declares")
@@ -117,43 +134,57 @@ class Broker:
         return {}
 
     def _apt(self, argv: list[str]) -> None:
-        """In a unit of its own, with limits only: maintainer scripts are arbitrary code and need the whole system.
+        """dpkg that was cut off in the middle is mended first."""
+        self._in_unit("dpkg", ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
+        self._in_unit("apt", argv)
 
-        dpkg that is cut off in the middle is mended first.
-        """
-        _run(["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"], 600)
-        limits = [
-            "MemoryMax=1G",
-            "TasksMax=512",
-            f"RuntimeMaxSec={self._manifest['timeout']}",
-            "KillMode=control-group",
-            "LimitCORE=0",
-        ]
-        settings = [
-            f"--setenv={name}={value}"
-            for name, value in {**ENVIRONMENT, "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none"}.items()
-        ]
-        properties = [f"--property={limit}" for limit in limits]
-        _run(
-            [
-                "systemd-run",
-                "--wait",
-                "--pipe",
-                "--collect",
-                "--quiet",
-                f"--unit={self._unit}-apt",
-                *properties,
-                *settings,
-                "--",
-                *argv,
-            ],
-            self._manifest["timeout"],
-        )
+    def _in_unit(self, suffix: str, argv: list[str]) -> None:
+        """In a unit of its own, with limits only: maintainer scripts are arbitrary code and need the whole system."""
+        unit = f"{self._unit}-{suffix}"
+        properties = [
+            *bound_to(self._executor), "MemoryMax=1G", "TasksMax=512", f"RuntimeMaxSec={self._manifest['timeout']}",
+            "TimeoutStopSec=5", "LimitCORE=0",
+        ]  # fmt: skip
+        settings = {**ENVIRONMENT, "NEEDRESTART_MODE": "l", "APT_LISTCHANGES_FRONTEND": "none"}
+        try:
+            self._run(
+                [
+                    "systemd-run", "--wait", "--pipe", "--collect", "--quiet", f"--unit={unit}",
+                    *(f"--property={each}" for each in properties),
+                    *(f"--setenv={name}={value}" for name, value in settings.items()),
+                    "--", *argv,
+                ],
+                self._manifest["timeout"],
+            )  # fmt: skip
+        except Stopped:
+            # Asked first, so that dpkg may finish what it has in hand.
+            subprocess.run(["systemctl", "stop", "--", f"{unit}.service"], env=ENVIRONMENT, check=False, timeout=30)
+            raise
+
+    def _run(self, argv: list[str], timeout: int) -> None:
+        """Raises HostError with the lines of the output that say why; Stopped when the run has to end now."""
+        deadline = time.monotonic() + timeout
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT
+        ) as process:
+            while True:
+                try:
+                    said, _ = process.communicate(timeout=0.2)
+                    break
+                except subprocess.TimeoutExpired:
+                    reason = self._stop()
+                    if reason or time.monotonic() > deadline:
+                        process.kill()
+                        raise Stopped(reason or f"{argv[0]} did not end within {timeout} s") from None
+        if process.returncode:
+            text = said.decode("utf-8", "replace").strip()
+            telling = [line for line in text.splitlines() if _RELEVANT.match(line)] or text.splitlines()[-3:]
+            raise HostError(f"{argv[0]}: " + ("; ".join(telling)[:1000] or f"exit code {process.returncode}"))
 
     def _account(self, action: str, **fields: Any) -> dict[str, Any]:
         if not self._manifest["accounts"]:
             raise HostError("this action does not declare that it changes accounts")
-        _run(_account_argv(action, fields), 60)
+        self._run(_account_argv(action, fields), 60)
         return {}
 
     def _machine(self, action: str, value: str) -> dict[str, Any]:
@@ -210,25 +241,3 @@ def _account_argv(action: str, fields: dict[str, Any]) -> list[str]:
     if action not in programs:
         raise HostError(f"accounts cannot be asked to {action}")
     return [*programs[action], *options, "--", name]
-
-
-def _run(argv: list[str], timeout: int) -> None:
-    """Raises HostError with the lines of the output that say why."""
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=ENVIRONMENT,
-            timeout=timeout,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise HostError(f"{argv[0]} did not end within {timeout} s") from error
-    if done.returncode:
-        text = done.stdout.decode("utf-8", "replace").strip()
-        telling = [line for line in text.splitlines() if _RELEVANT.match(line)] or text.splitlines()[-3:]
-        raise HostError(
-            f"{' '.join(a for a in argv[:1])}: " + ("; ".join(telling)[:1000] or f"exit code {done.returncode}")
-        )

@@ -2,102 +2,102 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import errno
 import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from typing import Any
 
+import applied
+import authorise
+import blobs
+import chain
 import core
 import layout
 import receipt
 import safe
-import session as sessions
 import store
+from channel import PROGRESS_LIMIT
 from messages import Command, Denied
+from request import Request, app_user, check_params
 from session import Session
 
+HERE = os.path.dirname(os.path.realpath(__file__))
+LOCK_WAIT_LIMIT_S = 600
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 #: May run while a safe change waits for confirmation.
 _ALWAYS = ("safe.confirm", "safe.rollback", "op.cancel")
 
 
-def perform(
-    session: Session,
-    frame: bytes,
-    command: Command,
-    entry: dict[str, Any],
-    about: dict[str, Any],
-    values: dict[str, str],
-) -> None:
-    """Raises Denied before anything is burned; after that every way out is a receipt."""
-    job: dict[str, Any] = {"action": command.action, "module": entry["module"], "params": dict(command.params)}
-    params = sessions.check_params(job, values)
+def perform(session: Session, request: Request) -> None:
+    """Raises Denied or Refused before anything is burned; after that every way out is a receipt."""
+    command, entry = request.command, request.entry
+    params = check_params(request)
     if store.burned(command.op_id):
-        _answer_burned(session, command, about)
+        _answer_burned(session, request)
         return
+    _check_possible(request)
+    app_user(request)  # before the upload; once more after it
+    folder = blobs.receive(session.channel, command, entry["blobs"])
+    lock = -1
+    try:
+        if entry["locks"]:
+            wait = min(command.limits.get("lock_wait_s", 30), LOCK_WAIT_LIMIT_S)
+            lock = session.lock(entry["locks"][0], request.about, wait)
+        session.reload_trust()
+        authorise.verify_again(request.signed, command, entry, trust=session.trust, now_ms=store.now_ms())
+        _check_possible(request)
+        _check_base(command)
+        user = app_user(request)
+        try:
+            own = store.burn(command.op_id, request.frame)
+        except store.Burned:
+            _answer_burned(session, request)
+            return
+        except store.DiskFull as error:
+            raise Denied("disk-full", f"the operation cannot be recorded: {error}") from None
+        try:
+            if entry["profile"] == "core":
+                _core(session, request, params, lock)
+                return
+            _start(request, folder, user, lock, own)
+            folder = ""
+        except OSError as error:
+            _never_started(session, request, error)
+            return
+        finally:
+            os.close(own)
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        if lock >= 0:
+            os.close(lock)
+        # Old operations must not stand in the way of this one.
+        with contextlib.suppress(OSError):
+            store.prune()
+            blobs.sweep()
+    _follow(session, request)
+
+
+def _check_possible(request: Request) -> None:
+    command = request.command
     if safe.pending() and command.action not in _ALWAYS:
         raise Denied("pending-change", f"a safe change waits for confirmation: {safe.pending()}")
     if command.confirm_s:
         raise Denied("unsupported", f"{command.action} cannot be made a safe change yet")
-    if entry["profile"] == "core" and command.plan_sha256 not in (None, core.forecast(command.action)["plan_sha256"]):
+    is_core = request.entry["profile"] == "core"
+    if is_core and command.plan_sha256 not in (None, core.forecast(command.action)["plan_sha256"]):
         raise Denied("plan-changed", "another plan was approved")
-    user = sessions.app_user(entry, command.params)
-    blobs = _receive_blobs(session, command)
-    locks = entry["locks"]
-    descriptor = -1
-    try:
-        if locks:
-            descriptor = _lock(session, command, about, locks[0])
-        _check_base(command)
-        try:
-            store.burn(command.op_id, frame)
-        except store.Burned:
-            _answer_burned(session, command, about)
-            return
-        except store.DiskFull as error:
-            raise Denied("disk-full", f"the operation cannot be recorded: {error}") from None
-        if entry["profile"] == "core":
-            _core(session, command, about, vars(params))
-            return
-        timeout, memory = sessions.limits(command, entry)
-        job.update(
-            about=about, manifest=entry, timeout=timeout, memory=memory, plan_sha256=command.plan_sha256, blobs=blobs,
-            user=user, secrets=_keep_secrets(command.op_id, values),
-            base=_base(command),
-        )  # fmt: skip
-        blobs = ""
-        _start(command.op_id, job, descriptor)
-    finally:
-        if blobs:
-            shutil.rmtree(blobs, ignore_errors=True)
-        if descriptor >= 0:
-            os.close(descriptor)
-    _follow(session, command.op_id, about)
-    store.prune()
-
-
-def _lock(session: Session, command: Command, about: dict[str, Any], name: str) -> int:
-    wait = min(command.limits.get("lock_wait_s", 30), sessions.LOCK_WAIT_LIMIT_S)
-    owner = {"op_id": command.op_id, "action": command.action, "actor": about["actor"]["name"], "since": store.now_ms()}
-    try:
-        return store.take_lock(name, 0.05, owner)
-    except store.Busy as busy:
-        session.channel.tell({"t": "note", "text": "waiting: " + store.lock_story(str(busy))})
-    try:
-        return store.take_lock(name, wait, owner)
-    except store.Busy as busy:
-        raise Denied("locked", store.lock_story(str(busy))) from None
 
 
 def _check_base(command: Command) -> None:
     """Compare-and-swap: someone may have applied another wish since this one was planned."""
     if command.base is None:
         return
-    found = store.applied(command.base.resource)
+    found = applied.last(command.base.resource)
     have = found["hash"] if found else ""
     if found and have not in (command.base.before, command.base.after):
         raise Denied(
@@ -106,42 +106,75 @@ def _check_base(command: Command) -> None:
         )
 
 
-def _base(command: Command) -> dict[str, str] | None:
+def _core(session: Session, request: Request, params: dict[str, Any], lock: int) -> None:
+    op_id, action = request.command.op_id, request.command.action
+    try:
+        outcome, data = core.perform(action, params, core.Asker(session.channel.tell, op_id, lock))
+        body = receipt.build(request.about, outcome, data=data)
+    except Denied as denial:
+        body = receipt.build(request.about, "failed", code=denial.code, message=denial.message)
+    session.channel.send(b"R", _record(session, op_id, body))
+
+
+def _record(session: Session, op_id: str, body: dict[str, Any]) -> bytes:
+    """The chain counts; the file in the operation's folder is found again from it."""
+    frame = chain.append_receipt(session.identity, body)
+    with contextlib.suppress(OSError):
+        store.write_file(f"{store.op_folder(op_id)}/receipt", frame)
+    return frame
+
+
+def _never_started(session: Session, request: Request, error: OSError) -> None:
+    """Burned, and then no room or no means to start it."""
+    code = "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "action-failed"
+    shutil.rmtree(f"{layout.RUN}/{request.command.op_id}", ignore_errors=True)
+    body = receipt.build(request.about, "failed", code=code, message=f"it was not started: {error.strerror}")
+    session.channel.send(b"R", _record(session, request.command.op_id, body))
+
+
+def _start(request: Request, folder: str, user: str, lock: int, own: int) -> None:
+    """The executor as a unit of its own. Its standard input is the server's lock, its standard output the operation's:
+    both are held as long as it lives, whatever becomes of us. Raises OSError.
+    """
+    command = request.command
+    timeout, memory = request.limits
     base = command.base
-    return {"resource": base.resource, "from": base.before, "to": base.after} if base else None
-
-
-def _receive_blobs(session: Session, command: Command) -> str:
-    """The folder with the blobs, each named by its hash; "" without any. Disk budget first, then the go-ahead."""
-    if not command.blobs:
-        return ""
-    sessions.check_disk(sum(blob.size for blob in command.blobs))
-    folder = tempfile.mkdtemp(prefix=f"{command.op_id}-", dir=layout.BLOBS)
-    try:
-        session.channel.send(b"G", b"{}")
-        for blob in command.blobs:
-            _receive_one(session, f"{folder}/{blob.sha256}", blob.sha256, blob.size)
-        os.chmod(folder, 0o755)  # noqa: S103  the sandbox shows this folder, and it alone, to the app's user
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return folder
-
-
-def _receive_one(session: Session, path: str, sha256: str, size: int) -> None:
-    digest = hashlib.sha256()
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "wb") as file:
-            while size:
-                data = session.channel.read(min(size, 1 << 18), time.monotonic() + sessions.BLOB_IDLE_S)
-                digest.update(data)
-                file.write(data)
-                size -= len(data)
-            os.fchmod(file.fileno(), 0o444)
-    except OSError as error:
-        raise Denied("disk-full", f"a blob cannot be stored: {error.strerror}") from None
-    if digest.hexdigest() != sha256:
-        raise Denied("bad-frame", "a blob is not what the command committed to")
+    job = {
+        **request.job,
+        "about": request.about,
+        "manifest": request.entry,
+        "timeout": timeout,
+        "memory": memory,
+        "plan_sha256": command.plan_sha256,
+        "blobs": folder,
+        "user": user,
+        "secrets": _keep_secrets(command.op_id, dict(request.secrets)),
+        "base": {"resource": base.resource, "from": base.before, "to": base.after} if base else None,
+    }
+    store.write_file(f"{store.op_folder(command.op_id)}/job", json.dumps(job).encode())
+    properties = ("KillMode=control-group", "OOMScoreAdjust=-500", f"RuntimeMaxSec={timeout + 900}")
+    argv = [
+        "systemd-run",
+        "--pipe",
+        "--collect",
+        "--quiet",
+        f"--unit={core.executor_unit(command.op_id)}",
+        *(f"--property={line}" for line in properties),
+        "--",
+        layout.PYTHON,
+        "-IS",
+        f"{HERE}/executor.py",
+        command.op_id,
+    ]
+    # A pipe to the SSH side would kill the executor when the session drops; a session of its own keeps signals away.
+    subprocess.Popen(
+        argv,
+        stdin=lock if lock >= 0 else subprocess.DEVNULL,
+        stdout=own,
+        stderr=subprocess.DEVNULL,
+        env=_ENVIRONMENT,
+        start_new_session=True,
+    )
 
 
 def _keep_secrets(op_id: str, values: dict[str, str]) -> str:
@@ -154,63 +187,19 @@ def _keep_secrets(op_id: str, values: dict[str, str]) -> str:
     return f"{folder}/secrets"
 
 
-def _core(session: Session, command: Command, about: dict[str, Any], params: dict[str, Any]) -> None:
-    try:
-        outcome, data = core.perform(command.action, params, session.channel.tell)
-        body = receipt.build(about, outcome, data=data)
-    except Denied as denial:
-        body = receipt.build(about, "failed", code=denial.code, message=denial.message)
-    frame = store.append_receipt(session.identity, body)
-    store.write_file(f"{store.op_folder(command.op_id)}/receipt", frame)
-    session.channel.send(b"R", frame)
-
-
-def _start(op_id: str, job: dict[str, Any], lock: int) -> None:
-    """The executor as a unit of its own. Its standard input is the lock: held as long as it lives, whatever becomes of
-    us.
-    """
-    store.write_file(f"{store.op_folder(op_id)}/job", json.dumps(job).encode())
-    properties = [
-        "--property=KillMode=control-group",
-        "--property=OOMScoreAdjust=-500",
-        f"--property=RuntimeMaxSec={job['timeout'] + 900}",
-    ]
-    unit = core.executor_unit(op_id)
-    argv = [
-        "systemd-run",
-        "--pipe",
-        "--collect",
-        "--quiet",
-        f"--unit={unit}",
-        *properties,
-        "--",
-        layout.PYTHON,
-        "-IS",
-        f"{sessions.HERE}/executor.py",
-        op_id,
-    ]
-    null = os.open("/dev/null", os.O_RDWR)
-    # A pipe to the SSH side would kill the executor when the session drops; a session of its own keeps signals away.
-    subprocess.Popen(
-        argv, stdin=lock if lock >= 0 else null, stdout=null, stderr=null, env=_ENVIRONMENT, start_new_session=True
-    )
-    os.close(null)
-
-
-def _follow(session: Session, op_id: str, about: dict[str, Any]) -> None:
+def _follow(session: Session, request: Request) -> None:
     """Pass progress on until the receipt is there. When the client goes, the action goes on without us."""
+    op_id = request.command.op_id
     folder = store.op_folder(op_id)
-    position, pause, checked = 0, 0.005, time.monotonic()
+    position, pause, looked = 0, 0.005, time.monotonic()
     while True:
         frame = store.read_file(f"{folder}/receipt")
         position = _pass_progress(session, f"{folder}/progress", position)
+        if frame is None and time.monotonic() - looked > 0.5:
+            looked = time.monotonic()
+            frame = _conclude(session, request)
         if frame is not None:
             break
-        if time.monotonic() - checked > 2:
-            checked = time.monotonic()
-            if not core.running(op_id):
-                frame = store.read_file(f"{folder}/receipt") or indeterminate(session, op_id, about)
-                break
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
     session.show_once(op_id)
@@ -221,34 +210,38 @@ def _pass_progress(session: Session, path: str, position: int) -> int:
     data = (store.read_file(path) or b"")[position:]
     complete = data[: data.rfind(b"\n") + 1]
     for line in complete.splitlines():
-        session.channel.send(b"P", line[: sessions.PROGRESS_LIMIT])
+        session.channel.send(b"P", line[:PROGRESS_LIMIT])
     return position + len(complete)
 
 
-def _answer_burned(session: Session, command: Command, about: dict[str, Any]) -> None:
-    """The same operation again: its receipt if there is one; never a second run."""
-    frame = store.read_file(f"{store.op_folder(command.op_id)}/receipt")
-    if frame is None and core.running(command.op_id):
-        _follow(session, command.op_id, about)
-        return
-    session.channel.send(b"R", frame or indeterminate(session, command.op_id, about))
+def _answer_burned(session: Session, request: Request) -> None:
+    """The same operation again, by the key that asked for it: its receipt; never a second run. Raises Denied."""
+    first = store.burned_by(request.command.op_id)
+    if first and first.signatures[0].public_key != request.signed.signatures[0].public_key:
+        raise Denied("bad-frame", "this operation id was used by another key")
+    _follow(session, request)
 
 
-def indeterminate(session: Session, op_id: str, about: dict[str, Any]) -> bytes:
-    """Burned, not running, and no receipt: nobody can say how far it came, and it never runs again.
+def _conclude(session: Session, request: Request) -> bytes | None:
+    """The receipt of an operation that nobody works on any more, made now if there is none; None while somebody does.
 
-    Unless the executor died between chain and file: then the chain has the receipt.
+    Nobody holds its lock, we do: it is not running, will not start, and nobody else concludes. Without a receipt in the
+    chain nobody can say how far it came.
     """
-    chained = store.find_receipt(op_id)
-    if chained:
-        store.write_file(f"{store.op_folder(op_id)}/receipt", chained)
-        return chained
-    body = receipt.build(
-        about,
-        "indeterminate",
-        code="indeterminate",
-        message="the server stopped in the middle; look at its state before you go on",
-    )
-    frame = store.append_receipt(session.identity, body)
-    store.write_file(f"{store.op_folder(op_id)}/receipt", frame)
-    return frame
+    op_id = request.command.op_id
+    lock = store.claim(op_id)
+    if lock is None:
+        if not store.burned(op_id):
+            raise Denied("bad-frame", "this operation id was used, and its receipt is kept no more")
+        return None
+    try:
+        frame = chain.receipt_of(op_id)
+        if frame is None:
+            job = json.loads(store.read_file(f"{store.op_folder(op_id)}/job") or b"{}")
+            message = "the server stopped in the middle; look at its state before you go on"
+            about = job.get("about", request.about)
+            body = receipt.build(about, "indeterminate", code="indeterminate", message=message)
+            frame = _record(session, op_id, body)
+        return frame
+    finally:
+        os.close(lock)

@@ -11,8 +11,11 @@ import os
 import subprocess
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Callable
 
+import applied
+import chain
 import layout
 import safe
 import store
@@ -24,6 +27,15 @@ Answer = tuple[str, dict[str, Any]]
 _PAGE = 900_000
 
 
+@dataclass(frozen=True)
+class Asker:
+    """Whoever wants it done: how to tell them of progress, and for a task its operation and the server's lock."""
+
+    tell: Tell
+    op_id: str = ""
+    lock: int = -1
+
+
 def forecast(action: str) -> dict[str, Any]:
     """Check mode of a core task: what it would do, and the hash that a person approves."""
     from serverflow_actions.kit.change import Change, forecast_hash
@@ -32,21 +44,21 @@ def forecast(action: str) -> dict[str, Any]:
     return {"changes": [change.as_json()], "plan_sha256": forecast_hash(action, [change])}
 
 
-def perform(action: str, params: Mapping[str, Any], tell: Tell) -> Answer:
+def perform(action: str, params: Mapping[str, Any], asker: Asker) -> Answer:
     """Run a core action. Raises Denied."""
-    return _ACTIONS[action](params, tell)
+    return _ACTIONS[action](params, asker)
 
 
-def _op_list(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _op_list(params: Mapping[str, Any], asker: Asker) -> Answer:
     names = sorted(os.listdir(layout.OPS), reverse=True)[: int(params.get("limit", 50))]
     return "done", {"ops": [_describe(name) for name in names]}
 
 
-def _op_status(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _op_status(params: Mapping[str, Any], asker: Asker) -> Answer:
     return "done", _status(params["op"])
 
 
-def _op_follow(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _op_follow(params: Mapping[str, Any], asker: Asker) -> Answer:
     """Progress lines from the start, until the receipt is there."""
     op_id = params["op"]
     path = f"{store.op_folder(op_id)}/progress"
@@ -57,13 +69,13 @@ def _op_follow(params: Mapping[str, Any], tell: Tell) -> Answer:
         complete = data[: data.rfind(b"\n") + 1]
         position += len(complete)
         for line in complete.splitlines():
-            tell(json.loads(line))
+            asker.tell(json.loads(line))
         if over:
             return "done", _status(op_id)
         time.sleep(0.1)
 
 
-def _op_cancel(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _op_cancel(params: Mapping[str, Any], asker: Asker) -> Answer:
     """The executor looks for this file; it kills the whole control group and still writes a receipt."""
     op_id = params["op"]
     if _status(op_id)["state"] != "running":
@@ -74,18 +86,6 @@ def _op_cancel(params: Mapping[str, Any], tell: Tell) -> Answer:
             break
         time.sleep(0.1)
     return "done", _status(op_id)
-
-
-def actor_of(op_id: str) -> str:
-    """The fingerprint of the key that asked for an operation; "" when it is not known."""
-    job = json.loads(store.read_file(f"{store.op_folder(op_id)}/job") or b"{}")
-    return str(job.get("about", {}).get("actor", {}).get("key", ""))
-
-
-def running(op_id: str) -> bool:
-    """Whether the executor's unit is alive."""
-    argv = ["systemctl", "is-active", "--quiet", executor_unit(op_id)]
-    return subprocess.run(argv, check=False, capture_output=True, env={"PATH": "/usr/bin:/bin"}).returncode == 0
 
 
 def executor_unit(op_id: str) -> str:
@@ -102,7 +102,7 @@ def _describe(op_id: str) -> dict[str, Any]:
         "action": about.get("action", ""),
         "actor": about.get("actor", {}).get("name", ""),
         "started_at": about.get("started_at", 0),
-        "state": body.get("outcome") or ("running" if running(op_id) else "indeterminate"),
+        "state": body.get("outcome") or ("running" if store.running(op_id) else "indeterminate"),
     }
 
 
@@ -111,9 +111,9 @@ def _status(op_id: str) -> dict[str, Any]:
         return {"state": "unknown"}
     frame = store.read_file(f"{store.op_folder(op_id)}/receipt")
     if frame is None:
-        # The unit may have ended between our two looks.
-        alive = running(op_id)
-        frame = store.read_file(f"{store.op_folder(op_id)}/receipt")
+        # It may have ended between our two looks.
+        alive = store.running(op_id)
+        frame = None if alive else chain.receipt_of(op_id)
         if frame is None:
             return {"state": "running" if alive else "indeterminate"}
     blob, body = receipt_parts(frame)
@@ -126,11 +126,11 @@ def receipt_parts(frame: bytes) -> tuple[bytes, bytes]:
     return frame[3 : 3 + size], frame[3 + size :]
 
 
-def _safe_status(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _safe_status(params: Mapping[str, Any], asker: Asker) -> Answer:
     return "done", {"pending": safe.status()}
 
 
-def _safe_confirm(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _safe_confirm(params: Mapping[str, Any], asker: Asker) -> Answer:
     try:
         safe.confirm(params["op"])
     except safe.Decided as verdict:
@@ -140,7 +140,7 @@ def _safe_confirm(params: Mapping[str, Any], tell: Tell) -> Answer:
     return "done", {"op": params["op"], "state": "confirmed"}
 
 
-def _safe_rollback(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _safe_rollback(params: Mapping[str, Any], asker: Asker) -> Answer:
     try:
         problems = safe.rollback(params["op"])
     except safe.Decided as verdict:
@@ -150,23 +150,24 @@ def _safe_rollback(params: Mapping[str, Any], tell: Tell) -> Answer:
     return "rolled-back", {"op": params["op"], "problems": problems}
 
 
-def _audit_read(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _audit_read(params: Mapping[str, Any], asker: Asker) -> Answer:
     """Lines of the receipt chain from a sequence number on, as many as fit into one reply."""
-    since, size, lines = int(params.get("since", 1)), 0, []
-    every = store.chain_lines()
+    since, size = int(params.get("since", 1)), 0
+    lines: list[str] = []
+    every = chain.lines()
     for line in every[max(0, since - 1) :]:
         size += len(line) + 8
-        if size > _PAGE:
+        if lines and size > _PAGE:
             break
         lines.append(line.decode())
     return "done", {"lines": lines, "total": len(every)}
 
 
-def _applied_list(params: Mapping[str, Any], tell: Tell) -> Answer:
-    return "done", {"applied": store.all_applied()}
+def _applied_list(params: Mapping[str, Any], asker: Asker) -> Answer:
+    return "done", {"applied": applied.everything()}
 
 
-def _server_leave(params: Mapping[str, Any], tell: Tell) -> Answer:
+def _server_leave(params: Mapping[str, Any], asker: Asker) -> Answer:
     """Take ServerFlow off this server, once the receipt has reached the client."""
     if params["confirm"] != (store.read_file(layout.SERVER_ID) or b"").decode().strip():
         raise Denied("bad-params", "confirm must be this server's id")
@@ -175,17 +176,16 @@ def _server_leave(params: Mapping[str, Any], tell: Tell) -> Answer:
     if source is None:
         raise Denied("action-failed", "leave.py is missing from the bundle")
     store.write_file(script, source)
-    argv = [
-        "systemd-run",
-        "--quiet",
-        "--collect",
-        "--on-active=1s",
-        "--timer-property=AccuracySec=100ms",
-        layout.PYTHON,
-        "-IS",
-        script,
-    ]
-    subprocess.run(argv, check=True, capture_output=True, env={"PATH": "/usr/bin:/bin"})
+    argv = ["systemd-run", "--pipe", "--collect", "--quiet", "--", layout.PYTHON, "-IS", script]
+    # It holds the server's lock on descriptor 0, so that no change begins any more.
+    subprocess.Popen(
+        [*argv, store.lock_path(asker.op_id)],
+        stdin=asker.lock,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin"},
+        start_new_session=True,
+    )
     left = (
         [f"/etc/serverflow/apps/{name}" for name in sorted(os.listdir(layout.APPS))]
         if os.path.isdir(layout.APPS)
@@ -194,7 +194,7 @@ def _server_leave(params: Mapping[str, Any], tell: Tell) -> Answer:
     return "done", {"left": left}
 
 
-_ACTIONS: dict[str, Callable[[Mapping[str, Any], Tell], Answer]] = {
+_ACTIONS: dict[str, Callable[[Mapping[str, Any], Asker], Answer]] = {
     "op.list": _op_list,
     "op.status": _op_status,
     "op.follow": _op_follow,

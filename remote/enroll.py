@@ -18,11 +18,13 @@ import secrets
 import shutil
 import subprocess
 import sys
+import time
 from typing import Any, BinaryIO, Callable
 
 LIBEXEC = "/usr/local/libexec/serverflow"
 STATE = "/var/lib/serverflow"
 CONFIG = "/etc/serverflow"
+RUN = "/run/serverflow"
 DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
 SUDOERS = "/etc/sudoers.d/serverflow"
 BOOT_UNIT = "/etc/systemd/system/serverflow-rollback.service"
@@ -431,16 +433,32 @@ STAGES: dict[str, Callable[[dict[str, Any], BinaryIO], dict[str, Any]]] = {
 }
 
 
+def lock(seconds: int) -> None:
+    """One stage at a time: a run that lost its operator may still be at work. Held until this process ends.
+
+    Only root gets as far as the file, so nobody else can hold it. Raises Failed when it takes too long.
+    """
+    os.makedirs(RUN, mode=0o700, exist_ok=True)
+    held = os.open(f"{RUN}/enroll.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Failed("another run of `sf server add` is still at work on this server") from None
+            time.sleep(0.1)
+
+
 def main() -> None:
     """Read a length-prefixed JSON request, then what the stage needs; answer with one line of JSON."""
     source = sys.stdin.buffer
     request = json.loads(source.read(int.from_bytes(source.read(4), "big")))
     os.umask(0o022)
-    # A run that lost its operator may still be at work; it is waited for. Kept open until this process ends.
-    lock = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
-    if request["stage"] != "inspect":
-        fcntl.flock(lock, fcntl.LOCK_EX)
     try:
+        if request["stage"] != "inspect":
+            lock(30 if request["stage"] == "undo" else 300)
         answer = {"ok": True, **STAGES[request["stage"]](request, source)}
     except (Failed, OSError, ValueError, KeyError) as error:
         answer = {"ok": False, "error": f"{error}" if isinstance(error, Failed) else f"{type(error).__name__}: {error}"}

@@ -1,11 +1,13 @@
 """One change or task, from job to receipt, as a unit of its own: it outlives the SSH session that asked for it.
 
 Root, and the only holder of the identity key on this path. From the sandboxed worker it takes bounded frames only.
-Started by the runner as `executor.py OP_ID`, with the server's lock on descriptor 0.
+Started by the runner as `executor.py OP_ID`, with the server's lock on descriptor 0 and the
+operation's own on descriptor 1.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,7 +18,9 @@ from typing import Any
 HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
 
-import layout  # noqa: E402  (the folder has to be on the path first: python3 -IS)
+import applied  # noqa: E402  (the folder has to be on the path first: python3 -IS)
+import chain  # noqa: E402
+import layout  # noqa: E402
 import receipt  # noqa: E402
 import store  # noqa: E402
 from run import ENVIRONMENT, Progress, Run, failed  # noqa: E402
@@ -25,27 +29,16 @@ from signing import Identity  # noqa: E402
 _OUTCOMES = {"timeout": "timeout", "out-of-memory": "out-of-memory", "killed": "killed"}
 
 
-def finish(run: Run, end: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The receipt's body and the values that are shown once."""
+def finish(run: Run, end: dict[str, Any]) -> dict[str, Any]:
+    """The receipt's body."""
     job, code = run.job, end["code"]
-    changed = bool(run.changes)
     if code in ("plan-changed", "base-changed"):
         outcome = "denied"
     elif code:
         outcome = _OUTCOMES.get(code, "failed")
     else:
-        outcome = "done" if changed or job["manifest"]["kind"] == "task" else "unchanged"
-    base = job["base"]
-    if base and not code:
-        entry = {
-            "resource": base["resource"],
-            "hash": base["to"],
-            "by": job["about"]["actor"]["name"],
-            "op_id": job["about"]["op_id"],
-            "at": store.now_ms(),
-        }
-        store.record_applied(base["resource"], entry if base["to"] else None)
-    body = receipt.build(
+        outcome = "done" if run.changes or job["manifest"]["kind"] == "task" else "unchanged"
+    return receipt.build(
         job["about"],
         outcome,
         code=code,
@@ -56,17 +49,47 @@ def finish(run: Run, end: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str
         changes=run.changes,
         data=end["data"],
         plan_sha256=end["plan_sha256"],
-        base=store.applied(base["resource"]) if base else None,
+        base=_base(job, code),
     )
-    return body, end["secrets"]
+
+
+def _base(job: dict[str, Any], code: str) -> dict[str, Any] | None:
+    """What counts as last applied from now on; None for a resource that was removed, or that is none."""
+    base = job["base"]
+    if not base or code:
+        return applied.last(base["resource"]) if base else None
+    if not base["to"]:
+        return None
+    about = job["about"]
+    told = {"resource": base["resource"], "hash": base["to"], "op_id": about["op_id"]}
+    return {**told, "by": about["actor"]["name"], "at": store.now_ms()}
+
+
+def record(run: Run, end: dict[str, Any], body: dict[str, Any]) -> None:
+    """The chain first: nothing may count as applied without a receipt that says so. Then the rest, as far as the disk
+    has room: whoever asks for the receipt finds it in the chain.
+    """
+    job = run.job
+    frame = chain.append_receipt(Identity(), body)
+    with contextlib.suppress(OSError):
+        if job["base"] and not end["code"]:
+            applied.record(job["base"]["resource"], body["base"])
+    with contextlib.suppress(OSError):
+        if end["secrets"]:
+            shown = f"{layout.RUN}/{job['about']['op_id']}"
+            os.makedirs(shown, mode=0o700, exist_ok=True)
+            store.write_file(f"{shown}/shown-once", json.dumps(end["secrets"]).encode())
+    with contextlib.suppress(OSError):
+        store.write_file(f"{run.folder}/receipt", frame)
 
 
 def main(op_id: str) -> None:
     folder = store.op_folder(op_id)
+    if os.path.exists(f"{folder}/receipt"):
+        return  # somebody has concluded already that it never ran
     with open(f"{folder}/job", "rb") as file:
         job = json.load(file)
-    progress = Progress(folder)
-    run = Run(job, folder, progress)
+    run = Run(job, folder, Progress(folder))
     try:
         end = run.perform()
     except Exception as error:  # whatever breaks here, the caller gets a signed answer
@@ -75,12 +98,7 @@ def main(op_id: str) -> None:
         shutil.rmtree(f"{layout.RUN}/{op_id}", ignore_errors=True)
         if job["blobs"]:
             shutil.rmtree(job["blobs"], ignore_errors=True)
-    body, secrets = finish(run, end)
-    if secrets:
-        os.makedirs(f"{layout.RUN}/{op_id}", mode=0o700, exist_ok=True)
-        store.write_file(f"{layout.RUN}/{op_id}/shown-once", json.dumps(secrets).encode())
-    frame = store.append_receipt(Identity(), body)
-    store.write_file(f"{folder}/receipt", frame)
+    record(run, end, finish(run, end))
     if run.broker.reboot and not end["code"]:
         # Long enough for the receipt to reach the client.
         subprocess.run(

@@ -1,13 +1,20 @@
-"""Takes ServerFlow off a server; copied to /run and started by a timer, because it removes the folder it came from.
+"""Takes ServerFlow off a server; copied to /run, because it removes the folder it came from. Started with the
+server's lock on descriptor 0 and its operation's lock as the argument.
 
 What apps own (users, data, services) stays: it belongs to the operator.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import syslog
+import time
+from typing import Callable
 
 _FILES = (
     "/etc/ssh/sshd_config.d/00-serverflow.conf",
@@ -22,10 +29,11 @@ _FOLDERS = ("/usr/local/libexec/serverflow", "/etc/serverflow/trust", "/var/lib/
 
 
 def main() -> None:
+    """Each step for itself: what cannot be removed must not keep the rest."""
+    _wait_for_the_answer()
     for path in _FILES:
-        if os.path.lexists(path):
-            os.unlink(path)
-    _take_include_out()
+        _attempt(os.unlink, path)
+    _attempt(_take_include_out)
     for command in (
         ["systemctl", "reload", "ssh.service"],
         ["pkill", "-KILL", "-u", "serverflow"],
@@ -33,15 +41,40 @@ def main() -> None:
         ["userdel", "--force", "serverflow-read"],
         ["systemctl", "daemon-reload"],
     ):
-        subprocess.run(command, check=False, capture_output=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        _attempt(_run, command)
     for folder in _FOLDERS:
         shutil.rmtree(folder, ignore_errors=True)
-    if os.path.exists("/etc/serverflow/server_id"):
-        os.unlink("/etc/serverflow/server_id")
-    # Only when nothing of the operator's is left in it.
+    _attempt(os.unlink, "/etc/serverflow/server_id")
+    # rmdir(2): only when nothing of the operator's is left in it.
     for folder in ("/etc/serverflow/apps", "/etc/serverflow"):
-        if os.path.isdir(folder) and not os.listdir(folder):
-            os.rmdir(folder)
+        _attempt(os.rmdir, folder)
+
+
+def _wait_for_the_answer() -> None:
+    """The runner holds its operation's lock until it has written the receipt; sshd then has to send it."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(30)
+    _attempt(lambda: fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX))
+    signal.alarm(0)
+    time.sleep(1)
+
+
+def _attempt(step: Callable[..., object], *arguments: object) -> None:
+    try:
+        step(*arguments)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # a removal goes on to its end, whatever it meets
+        syslog.syslog(syslog.LOG_WARNING, f"serverflow leaves: {error}")
+
+
+def _run(command: list[str]) -> None:
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    subprocess.run(command, check=False, capture_output=True, timeout=60, env=environment)
 
 
 def _take_include_out() -> None:

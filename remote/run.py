@@ -13,6 +13,7 @@ import subprocess
 import time
 from typing import Any
 
+import core
 import layout
 import sandbox
 import store
@@ -23,6 +24,9 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 FRAME_LIMIT = 2 << 20
 OUTPUT_KEPT = 1 << 20
 OUTPUT_LIMIT = 64 << 20
+#: What a receipt keeps of the run, in bytes of JSON; with the rest of it, it stays below 256 KiB.
+CHANGES_KEPT = 128 << 10
+DATA_KEPT = 96 << 10
 _ENDED = re.compile(r"code=(\w+)/status=(\w+)")
 
 
@@ -78,24 +82,27 @@ class Run:
         manifest = job["manifest"]
         self.unit = f"serverflow-run-{job['about']['op_id'].lower()}"
         self.deadline = time.monotonic() + job["timeout"]
-        self.broker = Broker(manifest, job["params"], self.unit, progress)
+        self._executor = core.executor_unit(job["about"]["op_id"])
+        self.broker = Broker(manifest, job["params"], self.unit, self._executor, self._must_stop, progress)
 
     def perform(self) -> dict[str, Any]:
         """Start workers until one ends: a package may bring a folder that the first sandbox could not open."""
         for attempt in range(3):
             end = self._one_worker(attempt)
             if end.get("t") != "again":
-                return end
+                self.changes = shortened(self.changes)
+                return _with_room(end)
             self.job["plan_sha256"] = None  # compared once, before the first change
         return failed("action-failed", "the action asks for a new sandbox again and again")
 
     def _one_worker(self, attempt: int) -> dict[str, Any]:
         job, manifest = self.job, self.job["manifest"]
         wanted = sandbox.expand(manifest["writes"], job["params"]) + _app_folders(manifest, job["params"])
+        made = sandbox.make_drop_ins(wanted)
         folders = sandbox.open_folders(wanted)
         lines = sandbox.properties(
             manifest, folders, job["user"], job["timeout"], job["memory"], job["secrets"], job["blobs"]
-        )
+        ) + sandbox.bound_to(self._executor)
         unit = self.unit if attempt == 0 else f"{self.unit}-{attempt}"
         argv = sandbox.systemd_run(unit, lines, [layout.PYTHON, "-IS", f"{HERE}/worker.py", *folders])
         with subprocess.Popen(
@@ -105,6 +112,9 @@ class Run:
                 end = self._converse(process, manifest, missing=set(wanted) - set(folders))
             finally:
                 _stop(unit, process)
+                for folder in made:
+                    with contextlib.suppress(OSError):  # it is not empty: the action has used it
+                        os.rmdir(folder)
         return end if end.get("t") else self._without_end()
 
     def _converse(
@@ -116,10 +126,7 @@ class Run:
         while waiting:
             ready, _, _ = select.select(waiting, [], [], 0.1)
             self._watch_memory()
-            if time.monotonic() > self.deadline:
-                self.killed_for = "timeout"
-            if self._cancelled():
-                self.killed_for = "killed"
+            self._must_stop()
             if self.output.length + self.heard > OUTPUT_LIMIT or len(buffer) > FRAME_LIMIT:
                 self.killed_for = "output-flood"
             if self.killed_for:
@@ -154,7 +161,7 @@ class Run:
         elif kind == "ask":
             self._answer(process, self._ask(message, missing))
         elif kind == "change":
-            self.changes.append(message["change"])
+            self.changes.append(dict(message["change"]))
         elif kind == "step":
             self.progress({"t": "step", "doing": str(message.get("doing", ""))[:500]})
         elif kind == "end":
@@ -178,8 +185,13 @@ class Run:
                 process.stdin.write(json.dumps(message).encode() + b"\n")
                 process.stdin.flush()
 
-    def _cancelled(self) -> bool:
-        return os.path.exists(f"{self.folder}/cancel")
+    def _must_stop(self) -> str:
+        """Whether its time is over or somebody has cancelled it, also while the broker is at work."""
+        if time.monotonic() > self.deadline:
+            self.killed_for = "timeout"
+        if os.path.exists(f"{self.folder}/cancel"):
+            self.killed_for = "killed"
+        return self.killed_for
 
     def _watch_memory(self) -> None:
         """systemd reports a plain signal for the kernel's out-of-memory kill on cgroup v1; the counters tell."""
@@ -228,6 +240,34 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "LC_A
 
 def failed(code: str, message: str) -> dict[str, Any]:
     return {"t": "end", "code": code, "message": message, "changes": [], "data": {}, "secrets": {}, "plan_sha256": ""}
+
+
+def shortened(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The changes as a receipt keeps them. What does not fit is left out, and said: first diffs, then whole changes."""
+    kept: list[dict[str, Any]] = []
+    room = CHANGES_KEPT
+    for number, change in enumerate(changes):
+        size = _size(change)
+        if size > room and change.get("diff"):
+            change = {**change, "diff": "", "note": f"its diff is left out here: {len(change['diff'])} characters"}
+            size = _size(change)
+        if size > room:
+            left = len(changes) - number
+            kept.append({"verb": "run", "kind": "receipt", "name": f"{left} more changes do not fit in here"})
+            break
+        kept.append(change)
+        room -= size
+    return kept
+
+
+def _size(value: Any) -> int:
+    return len(json.dumps(value))
+
+
+def _with_room(end: dict[str, Any]) -> dict[str, Any]:
+    if _size(end["data"]) > DATA_KEPT:
+        return {**end, "data": {}, "code": "output-flood", "message": "the action's result is larger than 96 KiB"}
+    return {**end, "message": str(end["message"])[:4000]}
 
 
 def _app_folders(manifest: dict[str, Any], params: dict[str, Any]) -> list[str]:

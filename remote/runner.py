@@ -6,32 +6,64 @@ import gc
 import os
 import re
 import sys
+import time
 
 # Collections while modules load, and a last one at the end, find nothing: a fifth of the time of a read.
 gc.set_threshold(100_000)
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 
-from session import Gone, Session, log  # noqa: E402  (the folder and the collector come first)
+import verify  # noqa: E402  (the folder and the collector come first)
+from channel import READ_DEADLINE_S, Gone  # noqa: E402
+from session import BLANK, Session, log  # noqa: E402
 
 _REQUEST = re.compile(r"sf1 ([0-9a-f]{64})\Z", re.ASCII)
 
 
+def serve(session: Session) -> None:
+    """HELLO, one signed frame in, one signed answer out."""
+    session.greet()
+    try:
+        frame = session.channel.read_frame(verify.FRAME_LIMIT, time.monotonic() + READ_DEADLINE_S)
+        signed = verify.parse_signed(frame)
+        if signed.namespace == verify.COMMAND:
+            import commands
+
+            commands.serve(session, frame, signed)
+            return
+        import updates
+
+        if signed.namespace == verify.TRUST:
+            updates.take_trust(session, signed)
+        elif signed.namespace == verify.BUNDLE:
+            updates.take_bundle(session, signed)
+        else:
+            raise verify.Refused("a frame that no client sends")
+    except verify.Refused as error:
+        session.refuse(str(error))
+
+
 def local(arguments: list[str]) -> None:
     """What timers and the boot unit start. Not reachable through sudo: its rule allows no arguments."""
-    import receipt
     import safe
-    import store
-    from session import BLANK
-    from signing import Identity
+    import trust_store
 
     if arguments[0] == "rollback" and len(arguments) == 2:
-        op_id = arguments[1]
+        _roll_back(arguments[1])
     elif arguments == ["boot"]:
-        op_id = safe.pending()
+        if safe.pending():
+            _roll_back(safe.pending())
+        # A crash may have come between a new trust file and the login keys that follow from it.
+        trust_store.repair_login_keys()
     else:
         raise SystemExit("serverflow: unknown local request")
-    if not op_id:
-        return
+
+
+def _roll_back(op_id: str) -> None:
+    import chain
+    import receipt
+    import safe
+    from signing import Identity
+
     try:
         problems = safe.rollback(op_id)
     except (safe.Decided, safe.NotPending) as verdict:
@@ -39,7 +71,7 @@ def local(arguments: list[str]) -> None:
         return
     about = receipt.context({**BLANK, "action": "safe.rollback"}, b"", "", "", "", {"trust": 0, "bundle": 0})
     body = receipt.build(about, "rolled-back", trigger=op_id, data={"op": op_id, "problems": problems})
-    store.append_receipt(Identity(), body)
+    chain.append_receipt(Identity(), body)
 
 
 def main() -> None:
@@ -50,7 +82,7 @@ def main() -> None:
     if not request:
         raise SystemExit("serverflow: this account takes signed commands only")
     try:
-        Session(request.group(1)).run()
+        serve(Session(request.group(1)))
     except (Gone, BrokenPipeError, ConnectionResetError):
         os._exit(1)
     finally:

@@ -170,16 +170,24 @@ def _manifest(op_id: str) -> dict[str, Any]:
 
 
 def _verdict(op_id: str) -> bytes:
-    return store.read_file(f"{folder(op_id)}/verdict") or b""
+    """Which side has won, b"" while none has. A file that lost its content confirms nothing."""
+    found = store.read_file(f"{folder(op_id)}/verdict")
+    return b"" if found is None else found or b"rolling-back"
 
 
 def _decide(op_id: str, verdict: str) -> None:
+    """A link to a file that is already whole: whoever reads the verdict reads all of it, also after a crash."""
     if pending() != op_id:
         raise NotPending(f"no change {op_id} waits for confirmation")
+    candidate = f"{folder(op_id)}/{verdict}.{os.getpid()}"
+    store.write_file(candidate, verdict.encode())
     try:
-        store.write_file(f"{folder(op_id)}/verdict", verdict.encode(), exclusive=True)
+        os.link(candidate, f"{folder(op_id)}/verdict")
     except FileExistsError:
-        raise Decided((store.read_file(f"{folder(op_id)}/verdict") or b"").decode()) from None
+        raise Decided(_verdict(op_id).decode()) from None
+    finally:
+        os.unlink(candidate)
+    store.sync_folder(folder(op_id))
 
 
 def _restore(entry: dict[str, Any]) -> None:

@@ -79,7 +79,6 @@ def make_drop_ins(writes: Sequence[str]) -> list[str]:
     missing = [path for path in writes if _DROP_IN.match(path) and not os.path.lexists(path)]
     for path in missing:
         os.mkdir(path, 0o755)
-        os.chmod(path, 0o755)
     return missing
 
 
@@ -92,13 +91,13 @@ def properties(
         "NoNewPrivileges=yes", "ProtectSystem=strict", "PrivateTmp=yes", "PrivateDevices=yes", "PrivateNetwork=yes",
         "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes", "ProtectControlGroups=yes",
         "ProtectClock=yes",
-        "ProtectHostname=yes", "ProtectProc=invisible", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes", "RestrictRealtime=yes",
-        "LockPersonality=yes",
+        "ProtectHostname=yes", "ProtectProc=invisible", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes",
+        "RestrictRealtime=yes", "LockPersonality=yes",
         "RestrictAddressFamilies=AF_UNIX", "SystemCallFilter=@system-service", "SystemCallErrorNumber=EPERM",
         "SystemCallArchitectures=native",
         f"CapabilityBoundingSet={_CAPABILITIES[profile]}",
         f"MemoryMax={memory}", "MemorySwapMax=0", "TasksMax=64", f"RuntimeMaxSec={timeout + 10}", "TimeoutStopSec=1",
-        "KillMode=control-group", "LimitCORE=0", "UMask=0077", "Type=exec",
+        "KillSignal=SIGKILL", "LimitCORE=0", "UMask=0077", "Type=exec",
     ]  # fmt: skip
     found.append(f"SystemCallFilter=~{_WITHHELD}")
     if not user:
@@ -109,8 +108,9 @@ def properties(
     found += [f"ReadWritePaths={folder}" for folder in folders]
     # An empty /run: every socket that root could ask for more lies there, also those that nobody thought of.
     found.append("TemporaryFileSystem=/run:ro")
-    if user:
-        found += [f"User={user}"]
+    # Never user 0, whatever it may do to files: root without capabilities still owns the user namespaces of other
+    # units (PrivateUsers=), and with that their processes (user_namespaces(7)).
+    found += [f"User={user or layout.READ_USER}", f"AmbientCapabilities={_CAPABILITIES[profile]}"]
     if credential:
         found.append(f"LoadCredential=secrets:{credential}")
     if blobs:
@@ -121,6 +121,8 @@ def properties(
 def floor_gap(effective: dict[str, Any], manifest: dict[str, Any]) -> str:
     """Which protection is missing: systemd drops them silently where a kernel lacks them. "" when all are in force."""
     wanted = sum(1 << _CAPABILITY_NUMBERS[name] for name in _CAPABILITIES[manifest["profile"]].split())
+    if effective["uid"] == 0:
+        return "an unprivileged user"
     if not effective["no_new_privs"]:
         return "no new privileges"
     if not effective["seccomp"]:
@@ -175,6 +177,11 @@ def _writable(path: str) -> bool:
         return not os.statvfs(path).f_flag & os.ST_RDONLY
     except OSError:
         return False
+
+
+def bound_to(executor: str) -> list[str]:
+    """Properties of a unit that ends with the executor's, whose end frees the lock: systemd.unit(5)."""
+    return [f"BindsTo={executor}", f"After={executor}", "KillMode=control-group"]
 
 
 def systemd_run(unit: str, lines: Sequence[str], argv: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import ctypes
 import hashlib
+import os
 
 import layout
 
@@ -18,36 +19,34 @@ _ED25519 = 1087  # NID_ED25519, openssl/obj_mac.h
 
 
 class Identity:
-    """The key that HELLO and receipts are signed with, from an unencrypted OpenSSH private key file (PROTOCOL.key)."""
+    """The key that HELLO and receipts are signed with, from an unencrypted OpenSSH private key file (PROTOCOL.key).
+
+    It is read in a process of its own, for one signature: a read that breaks out of its sandbox inherits the runner's
+    memory, and must not find the key there.
+    """
 
     def __init__(self, path: str = layout.IDENTITY) -> None:
         self._path = path
-        with open(path, encoding="ascii") as file:
-            lines = file.read().split("\n")
-        blob = base64.b64decode("".join(line for line in lines if line and not line.startswith("-----")))
-        fields = _strings(blob[len(b"openssh-key-v1\0") :], 3)
-        rest = fields[-1][4:]  # after cipher, kdf and kdf options: the number of keys
-        public_blob, private = _strings(rest, 2)[:2]
-        # check number twice, then type, public and private half
-        _, public, secret = _strings(private[8:], 3)[:3]
-        self.public = public
-        self._seed = secret[:32]
-        self._public_blob = public_blob
-
-    def line(self) -> str:
-        """The public half as in authorized_keys(5)."""
-        return "ssh-ed25519 " + base64.b64encode(self._public_blob).decode()
+        self._crypto = _libcrypto()  # loaded once; the processes that sign inherit it
 
     def sign(self, namespace: str, body: bytes) -> bytes:
         """An SSHSIG blob (PROTOCOL.sshsig) over the exact bytes."""
-        digest = hashlib.sha512(body).digest()
-        message = b"SSHSIG" + _pack(namespace.encode(), b"", b"sha512", digest)
-        crypto = _libcrypto()
-        if crypto is None:
+        if self._crypto is None:
             return self._by_ssh_keygen(namespace, body)
-        signature = _sign(crypto, self._seed, message)
-        header = b"SSHSIG" + (1).to_bytes(4, "big")
-        return header + _pack(self._public_blob, namespace.encode(), b"", b"sha512", _pack(b"ssh-ed25519", signature))
+        source, sink = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.write(sink, _sshsig(self._crypto, self._path, namespace, body))
+            finally:
+                os._exit(0)  # no code of the caller's runs twice
+        os.close(sink)
+        with open(source, "rb") as file:
+            blob = file.read()
+        os.waitpid(child, 0)
+        if not blob:
+            raise RuntimeError("the identity key cannot be used")
+        return blob
 
     def signed(self, namespace: str, body: bytes) -> bytes:
         """The `signed` structure of docs/protocol.md with this one signature."""
@@ -65,6 +64,20 @@ class Identity:
             file.seek(0)
             armoured = subprocess.run(argv, stdin=file, capture_output=True, check=True).stdout.decode()
         return base64.b64decode("".join(line for line in armoured.split("\n") if line and not line.startswith("-----")))
+
+
+def _sshsig(crypto: ctypes.CDLL, path: str, namespace: str, body: bytes) -> bytes:
+    with open(path, encoding="ascii") as file:
+        lines = file.read().split("\n")
+    blob = base64.b64decode("".join(line for line in lines if line and not line.startswith("-----")))
+    fields = _strings(blob[len(b"openssh-key-v1\0") :], 3)
+    rest = fields[-1][4:]  # after cipher, kdf and kdf options: the number of keys
+    public, private = _strings(rest, 2)[:2]
+    # check number twice, then type, public and private half
+    _, _, secret = _strings(private[8:], 3)[:3]
+    message = b"SSHSIG" + _pack(namespace.encode(), b"", b"sha512", hashlib.sha512(body).digest())
+    signature = _pack(b"ssh-ed25519", _sign(crypto, secret[:32], message))
+    return b"SSHSIG" + (1).to_bytes(4, "big") + _pack(public, namespace.encode(), b"", b"sha512", signature)
 
 
 def _strings(data: bytes, count: int) -> list[bytes]:

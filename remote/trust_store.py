@@ -22,8 +22,13 @@ VERSIONS_KEPT = 2
 
 def current() -> messages.Trust:
     """The highest version. Its signatures were checked when it was installed; the folder is root's."""
+    return messages.parse_trust(current_body())
+
+
+def current_body() -> bytes:
+    """The exact bytes that were signed. Raises ValueError while there is no trust file."""
     number = max(int(name[:-5]) for name in os.listdir(layout.TRUST) if re.fullmatch(r"[0-9]+\.json", name))
-    return messages.parse_trust(store.read_file(f"{layout.TRUST}/{number}.json") or b"")
+    return store.read_file(f"{layout.TRUST}/{number}.json") or b""
 
 
 def bundle_version() -> int:
@@ -78,15 +83,24 @@ def write_login_keys(trust: messages.Trust) -> None:
     store.write_file(layout.AUTHORIZED_KEYS, login_keys(trust), 0o644)
 
 
-def install_bundle(bundle: messages.Bundle, body: bytes, blobs: Sequence[bytes], read: Callable[[int], bytes]) -> None:
-    """Write versions/N from the stream, check every hash, then switch `current` over to it in one rename."""
-    import shutil
+def repair_login_keys() -> None:
+    """Derive them again, where the login is open: they follow from the trust file and from the date."""
+    installed = store.read_file(layout.AUTHORIZED_KEYS)
+    if installed is None:
+        return
+    trust = current()
+    if installed != login_keys(trust):
+        write_login_keys(trust)
 
-    target = f"{layout.VERSIONS}/{bundle.version}"
-    staging = f"{layout.VERSIONS}/.{bundle.version}.new"
-    shutil.rmtree(staging, ignore_errors=True)
-    os.makedirs(staging, mode=0o755)
+
+def stage_bundle(bundle: messages.Bundle, body: bytes, blobs: Sequence[bytes], read: Callable[[int], bytes]) -> str:
+    """A folder with everything from the stream, every hash checked. Nothing runs from it yet. Raises Denied."""
+    import shutil
+    import tempfile
+
+    staging = tempfile.mkdtemp(prefix=f".{bundle.version}.", dir=layout.VERSIONS)
     try:
+        os.chmod(staging, 0o755)  # noqa: S103  the confined reader loads its code from there
         for file in bundle.files:
             data = read(file.size)
             if hashlib.sha256(data).hexdigest() != file.sha256:
@@ -96,13 +110,59 @@ def install_bundle(bundle: messages.Bundle, body: bytes, blobs: Sequence[bytes],
             store.write_file(path, data, 0o644)
         store.write_file(f"{staging}/bundle.json", body, 0o644)
         store.write_file(f"{staging}/bundle.json.sig", armour(blobs), 0o644)
-        compile_all(staging, bundle.version, [file.path for file in bundle.files])
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    return staging
+
+
+def adopt_bundle(staging: str, bundle: messages.Bundle) -> None:
+    """Try it out, then switch `current` over to it in one rename. Raises Denied(bad-bundle)."""
+    import shutil
+
+    paths = [file.path for file in bundle.files]
+    try:
+        compile_all(staging, bundle.version, paths)
+    except Exception as error:  # py_compile raises what the compiler does: SyntaxError, ValueError …
+        raise messages.Denied("bad-bundle", f"it does not compile: {error}"[:300]) from None
+    try_out(staging, paths)
+    target = f"{layout.VERSIONS}/{bundle.version}"
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(staging, target)
     switch(bundle.version)
+
+
+#: Everything that a session may come to import, so that a bundle which cannot start never takes over.
+_TRIAL = """
+import importlib, json, sys
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+with open(sys.argv[1] + "/registry.json", encoding="utf-8") as file:
+    entries = json.load(file)["actions"].values()
+for entry in entries:
+    importlib.import_module(entry["module"])
+assert callable(sys.modules["runner"].main)
+"""
+
+
+def try_out(root: str, paths: Sequence[str]) -> None:
+    """Import the runner's parts and all actions, in a process of their own. Raises Denied(bad-bundle)."""
+    import subprocess
+
+    # enroll.py is a program for a standard input, not a module.
+    names = [path[:-3] for path in paths if re.fullmatch(r"[a-z_]+\.py", path) and path != "enroll.py"]
+    argv = [layout.PYTHON, "-ISB", "-c", _TRIAL, root, *names]
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise messages.Denied("bad-bundle", "it does not start: no end within 60 s") from None
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:]
+        raise messages.Denied("bad-bundle", f"it does not start: {''.join(said)}"[:300])
 
 
 def compile_all(root: str, version: int, paths: Sequence[str]) -> None:

@@ -290,6 +290,8 @@ class FakeHost(FakeProbe):
         parent = posixpath.dirname(path)
         if self._resolved(parent) != parent:
             raise HostError(f"{path} cannot be reached: a part of it is a link")
+        if parent in self._powers.writes and parent.endswith(".service.d"):
+            self._server.files.setdefault(parent, Entry(kind="directory", mode=0o755))  # the executor makes these
         if parent not in self._server.files:
             raise HostError(f"{path}: its folder does not exist")
         self._act()

@@ -318,8 +318,9 @@ class Client:
         known.write_text(f"target {self.host_key}\n")
         options = {
             "HostKeyAlias": "target", "UserKnownHostsFile": known, "GlobalKnownHostsFile": "/dev/null",
-            "StrictHostKeyChecking": "yes", "IdentitiesOnly": "yes", "IdentityFile": self.login.path, "BatchMode": "yes",
-            "ConnectTimeout": 10, "LogLevel": "ERROR", "PreferredAuthentications": "publickey", "SendEnv": "EVIL",
+            "StrictHostKeyChecking": "yes", "IdentitiesOnly": "yes", "IdentityFile": self.login.path,
+            "BatchMode": "yes", "ConnectTimeout": 10, "LogLevel": "ERROR", "PreferredAuthentications": "publickey",
+            "SendEnv": "EVIL",
         }  # fmt: skip
         if shared:
             options |= {"ControlMaster": "auto", "ControlPath": self.folder / "ctl", "ControlPersist": 60}

@@ -1,7 +1,8 @@
-"""What a hostile action would try from inside its sandbox. Sent to a server in a bundle, as `serverflow_actions.hostile`.
+"""What a hostile action would try from inside its sandbox. Sent to a server in a bundle, as
+`serverflow_actions.hostile`.
 
-Standard library only, Python 3.9. Each act returns when it worked, and raises OSError (or what the broker raises) when it
-was refused. None does harm where it works, but for one file or process that the test looks for.
+Standard library only, Python 3.9. Each act returns when it worked, and raises OSError (or what the broker raises) when
+it was refused. None does harm where it works, but for one file or process that the test looks for.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ import socket
 import stat
 import subprocess
 import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+Act = Callable[[Any], object]
 
 #: x86-64; the arguments are wrong on purpose, so that a kernel that lets the call in answers EINVAL, EFAULT or EBADF.
-SYSCALLS = {
+SYSCALLS: dict[str, tuple[int, ...]] = {
     "ptrace": (101, 16, 1, 0, 0), "mount": (165, 0, 0, 0, 0, 0), "umount2": (166, 0, 0), "pivot_root": (155, 0, 0),
-    "setns": (308, -1, 0), "unshare": (272, 0x10000000), "bpf": (321, -1, 0, 0), "perf_event_open": (298, 0, 0, -1, -1, 0),
-    "init_module": (175, 0, 0, 0), "finit_module": (313, -1, 0, 0), "delete_module": (176, 0, 0), "kexec_load": (246, 0, -1, 0, -1),
-    "process_vm_writev": (311, 1, 0, 0, 0, 0, -1), "open_by_handle_at": (304, -1, 0, 0), "reboot": (169, 0, 0, 0, 0),
-    "swapon": (167, 0, 0), "clock_settime": (227, 0, 0), "chroot": (161, 0), "iopl": (172, 9), "move_mount": (429, -1, 0, -1, 0, -1),
+    "setns": (308, -1, 0), "unshare": (272, 0x10000000), "bpf": (321, -1, 0, 0),
+    "perf_event_open": (298, 0, 0, -1, -1, 0), "init_module": (175, 0, 0, 0), "finit_module": (313, -1, 0, 0),
+    "delete_module": (176, 0, 0), "kexec_load": (246, 0, -1, 0, -1), "process_vm_writev": (311, 1, 0, 0, 0, 0, -1),
+    "open_by_handle_at": (304, -1, 0, 0), "reboot": (169, 0, 0, 0, 0), "swapon": (167, 0, 0),
+    "clock_settime": (227, 0, 0), "chroot": (161, 0), "iopl": (172, 9), "move_mount": (429, -1, 0, -1, 0, -1),
     "mount_setattr": (442, -1, 0, -1, 0, 0), "userfaultfd": (323, -1), "io_uring_setup": (425, 0, 0),
 }  # fmt: skip
 
 
-def _write(path):
-    def act(probe):
+def _write(path: str) -> Act:
+    def act(probe: Any) -> None:
         with open(path, "a") as file:
             if os.fstat(file.fileno()).st_rdev == os.makedev(1, 3):
                 raise OSError("/dev/null lies over it")
@@ -35,15 +41,15 @@ def _write(path):
     return act
 
 
-def _make(path):
-    def act(probe):
+def _make(path: str) -> Act:
+    def act(probe: Any) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
     return act
 
 
-def _read(path):
-    def act(probe):
+def _read(path: str) -> Act:
+    def act(probe: Any) -> None:
         with open(path, "rb") as file:
             if not file.read(1):
                 raise OSError("nothing in it")
@@ -51,20 +57,20 @@ def _read(path):
     return act
 
 
-def _connect(path):
-    def act(probe):
+def _connect(path: str) -> Act:
+    def act(probe: Any) -> None:
         with socket.socket(socket.AF_UNIX) as peer:
             peer.connect(path)
 
     return act
 
 
-def _socket(family, kind=socket.SOCK_DGRAM):
+def _socket(family: int, kind: int = socket.SOCK_DGRAM) -> Act:
     return lambda probe: socket.socket(family, kind).close()
 
 
-def _syscall(*arguments):
-    def act(probe):
+def _syscall(*arguments: int) -> Act:
+    def act(probe: Any) -> NoReturn:
         libc = ctypes.CDLL(None, use_errno=True)
         result = libc.syscall(*(ctypes.c_long(each) for each in arguments))
         if result == -1 and ctypes.get_errno() in (errno.EPERM, errno.ENOSYS):
@@ -74,7 +80,7 @@ def _syscall(*arguments):
     return act
 
 
-def _signal_others(probe):
+def _signal_others(probe: Any) -> list[int]:
     """Anyone who is not of this sandbox: process 1, the runner, the executor."""
     reached = []
     for pid in {1, os.getppid(), *_pids()} - {0, os.getpid()}:
@@ -89,11 +95,11 @@ def _signal_others(probe):
     raise OSError("none reached")
 
 
-def _pids():
+def _pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def _environments_of_others(probe):
+def _environments_of_others(probe: Any) -> int:
     with open("/proc/self/environ", "rb") as file:
         mine = file.read()
     for pid in _pids():
@@ -106,12 +112,12 @@ def _environments_of_others(probe):
     raise OSError("none")
 
 
-def _device(probe):
+def _device(probe: Any) -> None:
     path = _somewhere("device")
     os.mknod(path, 0o666 | stat.S_IFBLK, os.makedev(8, 0))
 
 
-def _setuid_file(probe):
+def _setuid_file(probe: Any) -> None:
     path = _somewhere("setuid")
     with open(path, "wb"):
         os.chmod(path, 0o4755)
@@ -119,20 +125,20 @@ def _setuid_file(probe):
         raise OSError("it is worth nothing here")
 
 
-def _somewhere(name):
+def _somewhere(name: str) -> str:
     for folder in ("/srv/hostile", "/srv/shop", "/tmp"):
         if os.access(folder, os.W_OK):
             return f"{folder}/{name}-{os.getpid()}"
     raise OSError("nowhere to write")
 
 
-def _become_root(probe):
+def _become_root(probe: Any) -> None:
     if os.getuid() == 0:
         raise OSError("it is")
     os.setuid(0)
 
 
-def _by_setuid_program(probe):
+def _by_setuid_program(probe: Any) -> None:
     if os.getuid() == 0:
         raise OSError("it is root already, without root's powers")
     said = subprocess.run(["/usr/bin/su", "-c", "id"], stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
@@ -140,8 +146,8 @@ def _by_setuid_program(probe):
         raise OSError("refused")
 
 
-def _by_the_bus(*argv):
-    def act(probe):
+def _by_the_bus(*argv: str) -> Act:
+    def act(probe: Any) -> None:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
         if done.returncode:
             raise OSError("refused")
@@ -149,7 +155,7 @@ def _by_the_bus(*argv):
     return act
 
 
-def _own_limits(probe):
+def _own_limits(probe: Any) -> None:
     with open("/proc/self/cgroup") as file:
         path = file.read().splitlines()[-1].split(":", 2)[2]
     for name in "memory/{}/memory.limit_in_bytes", "{}/memory.max", "pids/{}/pids.max":
@@ -161,8 +167,8 @@ def _own_limits(probe):
     raise OSError("not to be seen")
 
 
-def _ask(verb, **arguments):
-    def act(probe):
+def _ask(verb: str, **arguments: Any) -> Act:
+    def act(probe: Any) -> None:
         broker = getattr(probe, "_broker", None)
         if broker is None:
             raise OSError("no broker")
@@ -171,23 +177,27 @@ def _ask(verb, **arguments):
     return act
 
 
-ACTS = {
+ACTS: dict[str, Act] = {
     **{f"read {path}": _read(path) for path in (
-        "/var/lib/serverflow/identity", "/var/lib/serverflow/receipts.chain", "/run/serverflow/boot", "/root/.ssh/authorized_keys",
-        "/dev/sda", "/dev/mem", "/dev/kmsg", "/proc/kcore", "/proc/1/root/var/lib/serverflow/identity",
+        "/var/lib/serverflow/identity", "/var/lib/serverflow/receipts.chain", "/run/serverflow/boot",
+        "/root/.ssh/authorized_keys", "/dev/sda", "/dev/mem", "/dev/kmsg", "/proc/kcore",
+        "/proc/1/root/var/lib/serverflow/identity",
     )},
     **{f"write {path}": _write(path) for path in (
-        "/etc/passwd", "/etc/shadow", "/etc/sudoers", "/etc/ssh/sshd_config", "/etc/ssh/serverflow_authorized_keys", "/etc/serverflow/server_id",
-        "/usr/local/libexec/serverflow/runner", "/usr/local/libexec/serverflow/current/verify.py", "/var/lib/serverflow/receipts.chain",
-        "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/1/root/etc/passwd", "/bin/sh", "/usr/lib/os-release",
+        "/etc/passwd", "/etc/shadow", "/etc/sudoers", "/etc/ssh/sshd_config", "/etc/ssh/serverflow_authorized_keys",
+        "/etc/serverflow/server_id", "/usr/local/libexec/serverflow/runner",
+        "/usr/local/libexec/serverflow/current/verify.py", "/var/lib/serverflow/receipts.chain",
+        "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/1/root/etc/passwd", "/bin/sh",
+        "/usr/lib/os-release",
     )},
     **{f"make {path}": _make(path) for path in (
-        "/canary", "/etc/cron.d/canary", "/etc/systemd/system/canary.service", "/run/systemd/system/canary.service", "/usr/bin/canary",
-        "/var/spool/cron/crontabs/canary", "/root/canary", "/var/lib/canary", "/boot/canary", "/run/canary",
+        "/canary", "/etc/cron.d/canary", "/etc/systemd/system/canary.service", "/run/systemd/system/canary.service",
+        "/usr/bin/canary", "/var/spool/cron/crontabs/canary", "/root/canary", "/var/lib/canary", "/boot/canary",
+        "/run/canary",
     )},
     **{f"connect to {path}": _connect(path) for path in (
-        "/run/dbus/system_bus_socket", "/run/systemd/private", "/run/systemd/journal/io.systemd.journal", "/run/docker.sock",
-        "/run/systemd/io.system.ManagedOOM", "/run/systemd/userdb/io.systemd.DynamicUser",
+        "/run/dbus/system_bus_socket", "/run/systemd/private", "/run/systemd/journal/io.systemd.journal",
+        "/run/docker.sock", "/run/systemd/io.system.ManagedOOM", "/run/systemd/userdb/io.systemd.DynamicUser",
     )},
     **{f"call {name}": _syscall(*arguments) for name, arguments in SYSCALLS.items() if os.uname().machine == "x86_64"},
     "an IPv4 socket": _socket(socket.AF_INET),
@@ -217,7 +227,7 @@ ACTS = {
 }  # fmt: skip
 
 
-def attempts(probe):
+def attempts(probe: Any) -> dict[str, Any]:
     """Act by act: what worked, in words; acts that were refused are left out."""
     worked = {}
     for name, act in ACTS.items():
@@ -231,25 +241,25 @@ def attempts(probe):
     return {"tried": len(ACTS), "worked": worked}
 
 
-# --- too much of something ---------------------------------------------------------------------------------------------
+# --- too much of something -------------------------------------------------------------------------------------------
 
 
-def flood(probe):
+def flood(probe: Any) -> NoReturn:
     """More output than anyone wants."""
     while True:
         os.write(2, b"x" * 65536)
 
 
-def flood_of_frames(probe):
+def flood_of_frames(probe: Any) -> NoReturn:
     """The same by way of progress."""
     while True:
         probe._broker.send({"t": "step", "doing": "x" * 60_000})
 
 
-CHILDREN = []  # a task's plan runs twice, first as a forecast
+CHILDREN: list[int] = []  # a task's plan runs twice, first as a forecast
 
 
-def forks(probe):
+def forks(probe: Any) -> dict[str, int]:
     """As many processes as there may be, none of which ends by itself."""
     while True:
         try:
@@ -263,14 +273,14 @@ def forks(probe):
         CHILDREN.append(child)
 
 
-def memory(probe):
+def memory(probe: Any) -> NoReturn:
     """More memory than there may be."""
     hoard = []
     while True:
         hoard.append(os.urandom(1 << 20))
 
 
-def sleeper(probe):
+def sleeper(probe: Any) -> NoReturn:
     """One that ignores what it may ignore, in a session of its own, and one who waits for it."""
     if os.fork() == 0:
         os.setsid()
@@ -282,13 +292,13 @@ def sleeper(probe):
         time.sleep(60)
 
 
-def lies(probe):
+def lies(probe: Any) -> None:
     """The end of another run, without half of it."""
     probe._broker.send({"t": "end", "code": ["done"], "changes": "none"})
     time.sleep(60)
 
 
-def garbage(probe):
+def garbage(probe: Any) -> None:
     """No frame at all."""
     probe._broker._sink.write(b"[" * 100_000 + b"\n")
     probe._broker._sink.flush()

@@ -39,7 +39,7 @@ def _fingerprint(key: Path) -> str:
 
 
 def _logs_in(target: Target, key: Path, user: str = "ada") -> bool:
-    options = ["-i", key, "-p", str(target.port), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
+    options: list[str | Path] = ["-i", key, "-p", str(target.port), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
     unknown = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
     return call("ssh", *options, *unknown, f"{user}@{target.host}", "id", "-un", check=False).stdout == f"{user}\n"
 

@@ -1,7 +1,7 @@
 """What a server must refuse on the wire. The attacker has the operator's login and, mostly, the operator's key too.
 
-Every attack asks for a restart of cron, or would leave a file or a user: the canary. `untouched` proves that it is as it
-was, and that the very same client gets its way at once when it plays by the rules.
+Every attack asks for a restart of cron, or would leave a file or a user: the canary. `untouched` proves that it is as
+it was, and that the very same client gets its way at once when it plays by the rules.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ DENIED: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "another connection's": (lambda c: {"challenge": "cd" * 32}, "wrong-challenge"),
     "a challenge in upper case": (lambda c: {"challenge": c["challenge"].upper()}, "bad-frame"),
     "issued too early": (lambda c: {"issued_at": c["issued_at"] - 300_001}, "stale"),
-    "issued too late": (lambda c: {"issued_at": c["issued_at"] + 300_001, "expires_at": c["issued_at"] + 310_000}, "stale"),
+    "issued too late": (
+        lambda c: {"issued_at": c["issued_at"] + 300_001, "expires_at": c["issued_at"] + 310_000}, "stale",
+    ),
     "expired": (lambda c: {"issued_at": c["issued_at"] - 60_000, "expires_at": c["issued_at"] - 1}, "stale"),
     "expired before it was issued": (lambda c: {"expires_at": c["issued_at"] - 1}, "stale"),
     "living for no time": (lambda c: {"expires_at": c["issued_at"]}, "stale"),
@@ -148,7 +150,7 @@ DENIED: dict[str, tuple[Callable[[dict[str, Any]], dict[str, Any]], str]] = {
     "a secret that never comes": (lambda c: {"secrets_commit": "00" * 32}, "bad-secrets"),
     "a blob of a negative size": (lambda c: {"blobs": [{"sha256": "00" * 32, "size": -1}]}, "bad-frame"),
     "a path as a blob's hash": (lambda c: {"blobs": [{"sha256": "../../../../etc/cron.d/x", "size": 1}]}, "bad-frame"),
-    "blobs beyond the disk": (lambda c: {"blobs": [{"sha256": "00" * 32, "size": 2**52}]}, "disk-full"),
+    "a blob for an action that takes none": (lambda c: {"blobs": [{"sha256": "00" * 32, "size": 1}]}, "bad-params"),
     "an actor of 65 characters": (lambda c: {"actor": "x" * 65}, "bad-frame"),
     "a resource with a newline": (lambda c: {"base": {"resource": "a\nb", "from": "", "to": ""}}, "bad-frame"),
 }  # fmt: skip
@@ -288,7 +290,10 @@ def _several(count: int) -> Frame:
 
 
 def _with_torsion(session: Session, victim: Victim) -> bytes:
-    """R with a part of small order: libraries that multiply by the cofactor take it ("Taming the many EdDSAs", 2020)."""
+    """R with a part of small order: libraries that multiply by the cofactor take it.
+
+    See "Taming the many EdDSAs", 2020.
+    """
     body = encode(session.command("service.restart", CRON))
     message, key = to_be_signed(COMMAND, body), session.client.key
     wide = hashlib.sha512(key.seed).digest()
@@ -311,7 +316,10 @@ def _plus_l(signature: bytes) -> bytes:
 REFUSED: dict[str, Frame] = {
     "signed by root": _namespace(COMMAND, "root"),
     "signed by release": _namespace(COMMAND, "release"),
-    **{f"signed as {space.split('.')[0]}": _namespace(space) for space in (TRUST, BUNDLE, RECEIPT, HELLO, PINS, CHECKPOINT)},
+    **{
+        f"signed as {space.split('.')[0]}": _namespace(space)
+        for space in (TRUST, BUNDLE, RECEIPT, HELLO, PINS, CHECKPOINT)
+    },
     "signed as nothing": _namespace(""),
     "signed as git": _namespace("git"),
     "signed as a file": _namespace("file"),
@@ -333,7 +341,10 @@ REFUSED: dict[str, Frame] = {
     "R with a part of small order": _with_torsion,
     "a signature of 63 bytes": _signature(lambda raw: raw[:63]),
     "a signature of 65 bytes": _signature(lambda raw: raw + b"\0"),
-    **{f"a key of small order, {n}": _sig(public=point, signature=SMALL_ORDER[1] + bytes(32)) for n, point in SMALL_ORDER.items()},
+    **{
+        f"a key of small order, {n}": _sig(public=point, signature=SMALL_ORDER[1] + bytes(32))
+        for n, point in SMALL_ORDER.items()
+    },
     "another magic": _sig(magic=b"SSHSIH"),
     "version 0": _sig(version=0),
     "version 2": _sig(version=2),
@@ -526,11 +537,13 @@ def test_a_blob_that_stays_away_leaves_nothing_behind(victim: Victim, app: str) 
 
 TEXTS = {
     "a semicolon": "cron; touch /canary", "an ampersand": "cron&&touch /canary", "a pipe": "cron|touch /canary",
-    "a substitution": "$(touch /canary)", "backticks": "`touch /canary`", "a newline": "cron\ntouch /canary", "a final newline": "cron\n",
-    "NUL": "cron\0x", "a leading dash": "-h", "an option": "--help", "an option with a value": "-o=DPkg::Pre-Invoke::=touch /canary",
-    "dots": "../cron", "dots in the middle": "a/../../etc/cron", "an absolute path": "/etc/cron.d/canary", "a space": "cron canary",
-    "a quote": "cron' touch /canary '", "a glob": "*", "a tilde": "~root", "a variable": "${IFS}", "a redirection": "cron>/canary",
-    "an escape": "\x1b[2Jcron", "a bidi override": "cron\u202e", "a full-width letter": "\uff43ron", "nothing": "", "100,000 letters": "c" * 50_000,
+    "a substitution": "$(touch /canary)", "backticks": "`touch /canary`", "a newline": "cron\ntouch /canary",
+    "a final newline": "cron\n", "NUL": "cron\0x", "a leading dash": "-h", "an option": "--help",
+    "an option with a value": "-o=DPkg::Pre-Invoke::=touch /canary", "dots": "../cron",
+    "dots in the middle": "a/../../etc/cron", "an absolute path": "/etc/cron.d/canary", "a space": "cron canary",
+    "a quote": "cron' touch /canary '", "a glob": "*", "a tilde": "~root", "a variable": "${IFS}",
+    "a redirection": "cron>/canary", "an escape": "\x1b[2Jcron", "a bidi override": "cron\u202e",
+    "a full-width letter": "\uff43ron", "nothing": "", "100,000 letters": "c" * 50_000,
 }  # fmt: skip
 
 #: Where a value goes: what surrounds it in a right command.
@@ -572,13 +585,14 @@ def test_other_releases_refuse_the_same(fleet: Fleet, tmp_path: Path, stranger: 
         with victim.client.session() as session:
             assert session.ask("system.info").verdict == "done"
             record = session.sent
-        for frame, verdict in (
+        frames: list[tuple[Callable[[Session], bytes], str]] = [
             (lambda session: record, "wrong-challenge"),
             (lambda session: framed(_with_torsion(session, victim)) + framed(b""), "refused"),
             (lambda session: framed(_signature(_plus_l)(session, victim)) + framed(b""), "refused"),
             (lambda session: framed(_other_body(session, victim)) + framed(b""), "refused"),
             (lambda session: framed(_namespace(TRUST)(session, victim)) + framed(b""), "refused"),
-        ):
+        ]
+        for frame, verdict in frames:
             with victim.client.session() as session:
                 session.send(frame(session))
                 assert session.answer().verdict == verdict

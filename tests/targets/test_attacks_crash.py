@@ -140,14 +140,17 @@ def test_the_second_operator_hears_who_is_at_work(victim: Victim) -> None:
 @pytest.fixture
 def small_disk(victim: Victim) -> Iterator[None]:
     """serverflow's state on a disk of its own, of 32 MiB."""
-    move = f"mkdir /mnt/small && mount -t tmpfs -o size=32m,mode=0700 small /mnt/small && cp -a {STATE}/. /mnt/small && mount --bind /mnt/small {STATE}"
+    move = (
+        "mkdir /mnt/small && mount -t tmpfs -o size=32m,mode=0700 small /mnt/small && "
+        f"cp -a {STATE}/. /mnt/small && mount --bind /mnt/small {STATE}"
+    )
     victim.target.run("sh", "-c", move)
     yield
-    victim.target.run(
-        "sh",
-        "-c",
-        f"cp -a /mnt/small/receipts.chain /root/ && umount {STATE} && mv /root/receipts.chain {STATE}/ && umount /mnt/small && rmdir /mnt/small",
+    move_back = (
+        f"cp -a /mnt/small/receipts.chain /root/ && umount {STATE} && mv /root/receipts.chain {STATE}/ && "
+        "umount /mnt/small && rmdir /mnt/small"
     )
+    victim.target.run("sh", "-c", move_back)
 
 
 def _fill(victim: Victim) -> None:
@@ -180,7 +183,10 @@ def test_what_was_done_is_receipted_although_the_disk_is_full(victim: Victim, sm
 
 
 def test_denials_do_not_fill_the_disk(victim: Victim) -> None:
-    """More than 60 an hour are answered, but not kept. Last here, because others' denials would not be kept after it."""
+    """More than 60 an hour are answered, but not kept.
+
+    Last here, because others' denials would not be kept after it.
+    """
     with victim.untouched():
         start = victim.chain_length()
         answers = [victim.client.ask("service.restart", {"unit": "cron"}, action_version=9) for _ in range(70)]

@@ -1,4 +1,5 @@
-"""A hostile action, signed and granted: the sandbox is all that is left. It comes in a bundle that this test makes of the
+"""A hostile action, signed and granted: the sandbox is all that is left. It comes in a bundle that this test makes
+of the
 installed one and tests/targets/hostile.py.
 """
 

@@ -1,5 +1,5 @@
-"""The other side is the attacker: a server, or a fleet folder, that is not what it was. `sf` stops with exit 4, before it
-has sent anything that matters.
+"""The other side is the attacker: a server, or a fleet folder, that is not what it was. `sf` stops with exit 4,
+before it has sent anything that matters.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ open("/run/heard", "wb").write(os.read(0, 1 << 20))
 MIDDLE = """#!/usr/bin/python3
 import subprocess, sys, threading
 sys.stdin = sys.stdin.buffer
-with subprocess.Popen(["/usr/local/libexec/serverflow/true-runner"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as true:
+with subprocess.Popen(
+    ["/usr/local/libexec/serverflow/true-runner"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+) as true:
     def forth():
         while data := sys.stdin.read1(65536):
             true.stdin.write(data)
@@ -78,11 +80,11 @@ def _refused(operator: Operator, *argv: str) -> subprocess.CompletedProcess[str]
 
 def test_a_changed_host_key_stops_before_authentication(victim: Victim) -> None:
     keys = "/etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_ecdsa_key"
-    victim.target.run(
-        "sh",
-        "-c",
-        f"mkdir /root/true && cp -p /etc/ssh/ssh_host_* /root/true && for key in {keys}; do rm $key; ssh-keygen -q -t ed25519 -N '' -f $key; done; systemctl restart ssh",
+    change = (
+        "mkdir /root/true && cp -p /etc/ssh/ssh_host_* /root/true && "
+        f"for key in {keys}; do rm $key; ssh-keygen -q -t ed25519 -N '' -f $key; done; systemctl restart ssh"
     )
+    victim.target.run("sh", "-c", change)
     try:
         mark = victim.target.run("date", "+%s").stdout.strip()
         _refused(victim.operator)
@@ -95,11 +97,11 @@ def test_a_changed_host_key_stops_before_authentication(victim: Victim) -> None:
 
 def test_another_identity_key_is_not_accepted(victim: Victim) -> None:
     """A machine that took over the host key, and made an identity of its own."""
-    victim.target.run(
-        "sh",
-        "-c",
-        f"cp -p {STATE}/identity /root/identity && rm {STATE}/identity && ssh-keygen -q -t ed25519 -N '' -f /root/new && cp /root/new {STATE}/identity",
+    change = (
+        f"cp -p {STATE}/identity /root/identity && rm {STATE}/identity && "
+        f"ssh-keygen -q -t ed25519 -N '' -f /root/new && cp /root/new {STATE}/identity"
     )
+    victim.target.run("sh", "-c", change)
     try:
         _refused(victim.operator)
     finally:
@@ -137,11 +139,8 @@ def _key(victim: Victim, text: str) -> Key:
 
 
 def _say(victim: Victim, data: bytes) -> None:
-    victim.target.run(
-        "sh",
-        "-c",
-        f"echo {data.hex()} | python3 -c 'import sys; sys.stdout.buffer.write(bytes.fromhex(sys.stdin.read()))' > /run/says; rm -f /run/heard",
-    )
+    decode = "python3 -c 'import sys; sys.stdout.buffer.write(bytes.fromhex(sys.stdin.read()))'"
+    victim.target.run("sh", "-c", f"echo {data.hex()} | {decode} > /run/says; rm -f /run/heard")
     _replace_runner(victim, FAKE)
 
 
@@ -150,12 +149,21 @@ def _say(victim: Victim, data: bytes) -> None:
 #: In the middle: how a frame is changed. All but the last two leave something that no longer fits its signature.
 CHANGES = {
     "a changed receipt": 'payload = payload.replace(b\'"outcome":"done"\', b\'"outcome":"donE"\')',
-    "a changed hello": "payload = payload.replace(b'\"trust_version\":', b'\"trust_version\":1', 1) if kind == b'H' else payload",
+    "a changed hello": (
+        "payload = payload.replace(b'\"trust_version\":', b'\"trust_version\":1', 1) if kind == b'H' else payload"
+    ),
     "a failure turned into success": "payload = payload.replace(b'\"failed\"', b'\"done\"  ')",
     "no signature": "payload = b'\\0' + payload[1:] if kind == b'R' else payload",
-    "a signature twice": "size = 3 + int.from_bytes(payload[1:3], 'big'); payload = b'\\2' + payload[1:size] * 2 + payload[size:] if kind == b'R' else payload",
+    "a signature twice": (
+        "size = 3 + int.from_bytes(payload[1:3], 'big'); "
+        "payload = b'\\2' + payload[1:size] * 2 + payload[size:] if kind == b'R' else payload"
+    ),
     "a hello as the receipt": "globals().setdefault('hello', payload); payload = hello if kind == b'R' else payload",
-    "the receipt of another command": "import os; past = '/run/past'; open(past, 'ab').close(); old = open(past, 'rb').read(); open(past, 'wb').write(payload) if kind == b'R' and not old else None; payload = old if kind == b'R' and old else payload",
+    "the receipt of another command": (
+        "import os; past = '/run/past'; open(past, 'ab').close(); old = open(past, 'rb').read(); "
+        "open(past, 'wb').write(payload) if kind == b'R' and not old else None; "
+        "payload = old if kind == b'R' and old else payload"
+    ),
     "a refusal": "kind, payload = (b'E', b'{}') if kind == b'R' else (kind, payload)",
 }
 
@@ -183,7 +191,7 @@ def test_a_length_without_end_is_not_waited_for(victim: Victim, length: int) -> 
 
 
 def test_what_a_server_says_does_not_drive_the_terminal(victim: Victim) -> None:
-    """ESC sequences, a window title, a bidi override and rich's markup, in a unit's description, its log and an error."""
+    """ESC sequences, a window title, a bidi override, rich's markup: in a unit's description, its log and an error."""
     evil = "\x1b[2J\x1b]0;owned\x07[bold red]\u202egnp.exe[/]"
     unit = f"[Unit]\nDescription={evil}\n[Service]\nType=oneshot\nExecStart=/bin/cat /root/evil\n"
     victim.target.run("tee", "/root/evil", input=evil + "\n")
@@ -207,7 +215,8 @@ def _set_hostname(victim: Victim, name: str) -> None:
     victim.target.run("python3", "-c", "import socket, sys; socket.sethostname(sys.argv[1])", name)
 
 
-# --- a fleet folder that somebody with merge rights changed ---------------------------------------------------------------
+# --- a fleet folder that somebody with merge rights changed
+# ---------------------------------------------------------------
 
 
 def _edit(path: str, old: str, new: str) -> Callable[[Path, Path], None]:

@@ -1,4 +1,6 @@
-"""Keys with less than all rights, trust files and bundles that must not get in, and what else the SSH login is good for."""
+"""Keys with less than all rights, trust files and bundles that must not get in, and what else the SSH login is good
+for.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ def keys(victim: Victim, folder: Path) -> dict[str, Key]:
     def grant(action: str = "service.restart", **changes: Any) -> list[dict[str, Any]]:
         return [{"actions": [action], "where": CRON, "servers": [here], **changes}]
 
-    entries = {
+    entries: dict[str, dict[str, Any]] = {
         "ci": {"grants": grant()},
         "past": {"expires": now},
         "future": {"not_before": 200 * now // 100},
@@ -131,11 +133,13 @@ TRUSTS: dict[str, tuple[Change, str, str, str]] = {
     "signed by a stranger": (_more(), "stranger", TRUST, "refused"),
     "signed by root as a command": (_more(), "root", COMMAND, "refused"),
     "signed by root as a bundle": (_more(), "root", BUNDLE, "refused"),
-    "the version that is there": (lambda t: {**t, "version": t["version"] - 1}, "root", TRUST, "older-version"),
+    "the version that is there": (lambda t: {**t, "version": t["version"] - 1}, "root", TRUST, "unchanged"),
     "version 1": (_more(version=1), "root", TRUST, "older-version"),
     "a version too far": (lambda t: {**t, "version": t["version"] + 1}, "root", TRUST, "bad-trust"),
     "another fleet": (_more(fleet="ab" * 16), "root", TRUST, "bad-trust"),
-    "another root, signed by the old one only": (lambda t: _role("root", keys=[{"name": "eve", "key": key_line(bytes(range(32)))}])(t), "root", TRUST, "refused"),
+    "another root, signed by the old one only": (
+        lambda t: _role("root", keys=[{"name": "eve", "key": key_line(bytes(range(32)))}])(t), "root", TRUST, "refused",
+    ),
     "two signatures needed, one given": (_twice, "root", TRUST, "bad-trust"),
     "a threshold of 0": (_role("root", threshold=0), "root", TRUST, "bad-trust"),
     "a command by root as trust": (lambda t: {"v": 1, "typ": "command"}, "root", TRUST, "bad-trust"),
@@ -233,14 +237,23 @@ BUNDLES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "no files": ({"files": []}, "release", BUNDLE, "bad-bundle"),
     "a key too many": ({"run": "id"}, "release", BUNDLE, "bad-bundle"),
     **{
-        f"the path {path!r}": ({"files": [{"path": path, "size": 0, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle")
-        for path in ("../../../../../canary", "/canary", "a/../../canary", "./canary", "a//b", "a/", "a\n", "a\0", "", "~/a", "a b")
+        f"the path {path!r}": (
+            {"files": [{"path": path, "size": 0, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle",
+        )
+        for path in (
+            "../../../../../canary", "/canary", "a/../../canary", "./canary", "a//b", "a/", "a\n", "a\0", "", "~/a",
+            "a b",
+        )
     },
     "a file twice": ({"files": listing({"a": b""}) * 2}, "release", BUNDLE, "bad-bundle"),
     "files out of order": ({"files": listing({"a": b"", "b": b""})[::-1]}, "release", BUNDLE, "bad-bundle"),
     "a file that is a folder": ({"files": listing({"a": b"", "a/b": b""})}, "release", BUNDLE, "bad-bundle"),
-    "more than 16 MiB": ({"files": [{"path": "a", "size": 2**24 + 1, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle"),
-    "a file with another hash": ({"files": [{"path": "a", "size": 1, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle"),
+    "more than 16 MiB": (
+        {"files": [{"path": "a", "size": 2**24 + 1, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle",
+    ),
+    "a file with another hash": (
+        {"files": [{"path": "a", "size": 1, "sha256": "00" * 32}]}, "release", BUNDLE, "bad-bundle",
+    ),
 }  # fmt: skip
 
 
@@ -370,18 +383,19 @@ def _forwarding(client: Client, *options: str) -> Iterator[None]:
 def _said(address: tuple[str, int] | str, greeting: bytes = b"") -> bytes:
     """All that comes back through a forwarding, once it accepts."""
     for_unix = isinstance(address, str)
+    found: list[socket.socket] = []
 
-    def connected() -> socket.socket | None:
+    def connected() -> bool:
         peer = socket.socket(socket.AF_UNIX if for_unix else socket.AF_INET)
         try:
             peer.connect(address)
         except OSError:
             peer.close()
-            return None
-        return peer
+            return False
+        found.append(peer)
+        return True
 
-    found: list[socket.socket] = []
-    eventually(lambda: (peer := connected()) and not found.append(peer), "ssh listens")
+    eventually(connected, "ssh listens")
     with found[0] as peer:
         peer.settimeout(20)
         peer.sendall(greeting)
@@ -423,11 +437,11 @@ def test_the_logins_sudo_is_for_the_runner_alone(victim: Victim, words: list[str
 
 def test_variables_do_not_reach_the_runner_through_sudo(victim: Victim) -> None:
     """PYTHONPATH and the like would be code in a process of root's."""
-    victim.target.run(
-        "sh",
-        "-c",
-        'mkdir -p /tmp/evil && echo \'open("/tmp/canary", "w")\' > /tmp/evil/os.py && cp /tmp/evil/os.py /tmp/evil/sitecustomize.py',
+    plant = (
+        'mkdir -p /tmp/evil && echo \'open("/tmp/canary", "w")\' > /tmp/evil/os.py && '
+        "cp /tmp/evil/os.py /tmp/evil/sitecustomize.py"
     )
+    victim.target.run("sh", "-c", plant)
     variables = [
         "PYTHONPATH=/tmp/evil",
         "PYTHONSTARTUP=/tmp/evil/os.py",

@@ -53,7 +53,17 @@ def takes_commands(operator: Operator, name: str = "web1") -> bool:
 
 def root_can_log_in(target: Target) -> bool:
     options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"]
-    argv = ["ssh", *options, "-i", target.admin_key, "-p", str(target.port), f"root@{target.host}", "id", "-u"]
+    argv: list[str | Path] = [
+        "ssh",
+        *options,
+        "-i",
+        target.admin_key,
+        "-p",
+        str(target.port),
+        f"root@{target.host}",
+        "id",
+        "-u",
+    ]
     return call(*argv, check=False).stdout == "0\n"
 
 

@@ -72,7 +72,8 @@ class Victim:
     def bundle_version(self) -> int:
         return int(Path(self.target.run("readlink", "/usr/local/libexec/serverflow/current").stdout.strip()).name)
 
-    # --- what the holder of root and release keys may do -----------------------------------------------------------------
+    # --- what the holder of root and release keys may do
+    # -----------------------------------------------------------------
 
     def next_trust(self, *command_keys: dict[str, Any], **changes: Any) -> bytes:
         """The body of version N + 1, with further command keys."""
@@ -133,7 +134,8 @@ def enrol(operator: Operator, name: str, target: Target) -> Victim:
     target.run(
         "sh",
         "-c",
-        f"mkdir -p {drop_in}; printf '[Unit]\\nStartLimitIntervalSec=0\\n' > {drop_in}/often.conf; systemctl daemon-reload",
+        f"mkdir -p {drop_in}; printf '[Unit]\\nStartLimitIntervalSec=0\\n' > {drop_in}/often.conf; "
+        "systemctl daemon-reload",
     )
     return Victim(operator, target, client_of(operator, name, target))
 

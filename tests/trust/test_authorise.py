@@ -73,6 +73,9 @@ ATTACKS = {
     "constraint as a list": Attack("check_grant", "not-granted", {"params": {"app": ["shop"]}}),
     "unknown action": Attack("look_up", "unknown-action", {"action": "safe.confirm"}, by=("ana",)),
     "another version": Attack("look_up", "action-version", {"action_version": 3}),
+    "marks what it does not apply": Attack(
+        "check_resource", "bad-params", {"base": {"resource": "redis.cache", "from": "", "to": ""}}
+    ),
     "schedules what it may not run": Attack(
         "check_scheduled",
         "not-granted",
@@ -307,3 +310,47 @@ def test_secrets_that_do_not_match(fleet: Fleet) -> None:
         with pytest.raises(messages.Denied) as caught:
             authorise.check_secrets(command, sent, ["password"])
         assert caught.value.code == "bad-secrets"
+
+
+def test_a_wait_is_followed_by_another_look(fleet: Fleet, signed: Sign) -> None:
+    """While it waited for blobs or for the lock, a key may have been revoked or narrowed, or dates have passed."""
+    frame = signed(encode(fleet.command()), fleet.ci)
+    verified = judge(fleet, frame)
+    ana, ci = fleet.trust.command
+
+    def again(trust: trustfile.Trust = fleet.trust, now: int = NOW) -> None:
+        server = messages.parse_trust(trustfile.body(trust))
+        authorise.verify_again(frame, verified.command, verified.entry, trust=server, now_ms=now)
+
+    again()
+    with pytest.raises(verify.Refused):
+        again(replace(fleet.trust, command=(ana,)))
+    for code, trust, now in (
+        ("key-expired", fleet.trust, NOW + 90 * DAY),
+        ("trust-expired", replace(fleet.trust, expires=NOW), NOW),
+        ("not-granted", replace(fleet.trust, command=(ana, replace(ci, grants=()))), NOW),
+    ):
+        with pytest.raises(messages.Denied) as denied:
+            again(trust, now)
+        assert denied.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("pattern", "resource", "right"),
+    [
+        ("redis.{name}", "redis.cache", True),
+        ("redis.{name}", "redis.other", False),
+        ("redis.{name}", "user.cache", False),
+        ("package.all", "package.all", True),
+        ("package.all", "package.cache", False),
+        ("", "redis.cache", False),
+    ],
+)
+def test_a_base_is_of_what_the_action_applies(fleet: Fleet, pattern: str, resource: str, right: bool) -> None:
+    base = {"resource": resource, "from": "", "to": ""}
+    command = messages.parse_command(encode(fleet.command(params={"name": "cache"}, base=base)))
+    if right:
+        authorise.check_resource(command, {"resource": pattern})
+    else:
+        with pytest.raises(messages.Denied):
+            authorise.check_resource(command, {"resource": pattern})

@@ -82,6 +82,7 @@ class Action:
     destructive   asks for the name to be typed
     table         the table of fleet.toml that the short command edits ("redis"); "" for none
     blobs         bytes of blobs that a command may bring along; 0 for none
+    resource      the key under which a server remembers what was last applied; "" makes it from `table`
     schedules     the parameter that names another action to run later: the key needs a grant for that one too; "" none
     """
 
@@ -108,6 +109,7 @@ class Action:
     streams: bool = False
     table: str = ""
     blobs: int = 0
+    resource: str = ""
     schedules: str = ""
 
     @property
@@ -138,6 +140,7 @@ class Action:
             "locks": list(self.locks),
             "streams": self.streams,
             "blobs": self.blobs,
+            "resource": self.resource or (f"{self.area}.{{name}}" if self.table else ""),
             "schedules": self.schedules,
             "secrets": [p.name for p in self.params if p.secret],
         }

@@ -13,6 +13,7 @@ from ..kit.steps import Package
     profile="pkg",
     timeout=1800,
     packages=("*",),
+    resource="package.all",
     params=[param("names", "package", "Package names", many=True, positional=True, complete="package")],
 )
 def install(params: Params, probe: Probe) -> Steps:

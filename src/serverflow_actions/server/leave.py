@@ -11,7 +11,7 @@ from ..kit.core import by_the_runner
     "Take ServerFlow off this server; apps, their users and their data stay",
     kind="task",
     profile="core",
-    locks=(),
+    locks=("server",),
     timeout=60,
     params=(param("confirm", "sha256", "The server id, to be sure"),),
 )
