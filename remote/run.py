@@ -124,7 +124,8 @@ class Run:
         frames, errors = process.stdout.fileno(), process.stderr.fileno()
         waiting, buffer = [frames, errors], b""
         while waiting:
-            ready, _, _ = select.select(waiting, [], [], 0.1)
+            # Often: the counters go with the control group, a few milliseconds after the kill.
+            ready, _, _ = select.select(waiting, [], [], 0.02)
             self._watch_memory()
             self._must_stop()
             if self.output.length + self.heard > OUTPUT_LIMIT or len(buffer) > FRAME_LIMIT:

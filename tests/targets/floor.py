@@ -3,6 +3,8 @@
 Standard library only, Python 3.9. Prints one JSON object. The first argument says which sandbox.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import glob
@@ -11,6 +13,8 @@ import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 sys.path.insert(0, "/usr/local/libexec/serverflow/current")
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -18,7 +22,7 @@ CLONE, CLONE3 = 56, 435  # x86-64
 SIGCHLD, NEWUSER, NEWNS = 17, 0x10000000, 0x00020000
 
 
-def refuse(number, error):
+def refuse(number: int, error: int) -> None:
     """A system call fails from here on as it does where the kernel does not have it."""
     program = b"".join(
         struct.pack("HBBI", *instruction)
@@ -34,7 +38,7 @@ def refuse(number, error):
     assert LIBC.prctl(22, 2, header, 0, 0) == 0
 
 
-def confined(work, privileged=True):
+def confined(work: Callable[[], dict[str, Any]], privileged: bool = True) -> Any:
     """What `work` returns, from inside a read's sandbox."""
     import confine
 
@@ -55,31 +59,31 @@ def confined(work, privileged=True):
         return json.loads(file.read())
 
 
-def write(path):
+def write(path: str) -> str:
     """Whether a file could be made."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
     return "worked"
 
 
-def read(path):
+def read(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return file.read().decode()
     except OSError as error:
-        return errno.errorcode[error.errno]
+        return errno.errorcode[error.errno or 0]
 
 
-def syscall(*arguments):
+def syscall(*arguments: int) -> str:
     result = LIBC.syscall(*(ctypes.c_long(each) for each in arguments))
     if result == 0:
         os._exit(0)  # the clone
     return "worked" if result > 0 else errno.errorcode[ctypes.get_errno()]
 
 
-def reader():
+def reader() -> dict[str, Any]:
     """Writes, hidden files and new namespaces, from inside a read."""
     places = (
         "/",
@@ -95,8 +99,8 @@ def reader():
         "/covered",
         "/mnt/a b",
     )
-    mounts = [line.split() for line in read("/proc/self/mountinfo").splitlines()]
-    mounts = [fields[4] for fields in mounts if "rw" in fields[5].split(",")]
+    lines = [line.split() for line in read("/proc/self/mountinfo").splitlines()]
+    mounts = [fields[4] for fields in lines if "rw" in fields[5].split(",")]
     return {
         "written": [place for place in places if write(f"{place}/canary") == "worked"],
         "scratch": write("/tmp/canary"),
@@ -116,13 +120,13 @@ def reader():
     }
 
 
-def old_kernel():
+def old_kernel() -> Any:
     """The same where mount_setattr(2) is missing: before Linux 5.12."""
     refuse(442, errno.ENOSYS)
     return confined(reader)
 
 
-def account():
+def account() -> Any:
     """Start `inside` as the worker of an action of the account profile."""
     import sandbox
 
@@ -133,7 +137,7 @@ def account():
     return json.loads(said.stdout) if said.stdout else {"error": said.stderr}
 
 
-def inside():
+def inside() -> dict[str, Any]:
     """Any process's root, as it is and as each user."""
     import sandbox
 
@@ -155,8 +159,10 @@ def inside():
     }
 
 
-print(
-    json.dumps(
-        {"read": lambda: confined(reader), "old": old_kernel, "account": account, "inside": inside}[sys.argv[1]]()
-    )
-)
+TRIES: dict[str, Callable[[], Any]] = {
+    "read": lambda: confined(reader),
+    "old": old_kernel,
+    "account": account,
+    "inside": inside,
+}
+print(json.dumps(TRIES[sys.argv[1]]()))

@@ -110,10 +110,12 @@ def test_an_operation_that_a_reboot_cut_off_is_never_run_again(victim: Victim) -
     with in_the_middle(victim) as (slow, session):
         victim.client.close()
         victim.target.reboot()
-        assert session.answer().verdict == "closed"
-        assert slow.state() == "indeterminate"
+        # In an orderly shutdown the executor may live long enough to sign that the action was cut off.
+        assert session.answer().verdict in ("closed", "action-failed", "killed")
+        ended = slow.state()
+        assert ended in ("indeterminate", "ended")
         with victim.untouched():
-            assert slow.again().verdict == "indeterminate"
+            assert slow.again().verdict in ("indeterminate", "action-failed", "killed")
         assert slow.starts() == 1
 
 
