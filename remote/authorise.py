@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from messages import Bundle, Command, CommandKey, Denied, Role, Trust, Value, parse_bundle, parse_command, parse_trust
 from strict import Malformed, parse_json
@@ -23,8 +22,7 @@ SALT_LENGTH = 32
 ALLOWED_AFTER_EXPIRY = frozenset(("safe.confirm", "safe.rollback"))
 
 
-@dataclass(frozen=True)
-class Verified:
+class Verified(NamedTuple):
     """A command that may run, the key that signed it, and the action's entry in the registry."""
 
     command: Command

@@ -12,7 +12,6 @@ import re
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Callable
 
 import machine
@@ -92,7 +91,7 @@ class Broker:
     def _unit_show(self, pattern: str) -> dict[str, Any]:
         if pattern.startswith("-"):
             raise HostError("a unit name cannot start with a dash")
-        return {"units": [asdict(state) for state in show_units(pattern)]}
+        return {"units": [state._asdict() for state in show_units(pattern)]}
 
     def _unit_do(self, action: str, unit: str) -> dict[str, Any]:
         if action == "daemon-reload" and self._units:

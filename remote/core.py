@@ -11,8 +11,7 @@ import os
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 import applied
 import chain
@@ -27,8 +26,7 @@ Answer = tuple[str, dict[str, Any]]
 _PAGE = 900_000
 
 
-@dataclass(frozen=True)
-class Asker:
+class Asker(NamedTuple):
     """Whoever wants it done: how to tell them of progress, and for a task its operation and the server's lock."""
 
     tell: Tell

@@ -6,8 +6,7 @@ Each `parse_*` returns a frozen model or raises Denied. Well-formed is all that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import strict
 from strict import Malformed
@@ -42,8 +41,7 @@ class Denied(Exception):
         self.command: Command | None = None
 
 
-@dataclass(frozen=True)
-class Base:
+class Base(NamedTuple):
     """Compare-and-swap: `resource` must still have the hash `before` ("": never applied); `after` is what it gets."""
 
     resource: str
@@ -51,16 +49,14 @@ class Base:
     after: str
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(NamedTuple):
     """Bytes that follow the command. `size` in bytes."""
 
     sha256: str
     size: int
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command's body, key by key. Times in ms since 1970, by the server's clock."""
 
     v: int
@@ -85,16 +81,14 @@ class Command:
     actor: str
 
 
-@dataclass(frozen=True)
-class Role:
+class Role(NamedTuple):
     """Who may sign as root or release: raw public key → name, and how many of them it takes."""
 
     threshold: int
     keys: Mapping[bytes, str]
 
 
-@dataclass(frozen=True)
-class Grant:
+class Grant(NamedTuple):
     """The named actions, on these servers (ids), when every parameter in `where` has that value."""
 
     actions: frozenset[str]
@@ -102,8 +96,7 @@ class Grant:
     servers: frozenset[str]
 
 
-@dataclass(frozen=True)
-class CommandKey:
+class CommandKey(NamedTuple):
     """A key that may sign commands. `ssh` and `addresses` become its forced-command login. Times in ms since 1970."""
 
     name: str
@@ -115,8 +108,7 @@ class CommandKey:
     grants: tuple[Grant, ...]
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(NamedTuple):
     """One version of the trust file. `expires` in ms since 1970."""
 
     fleet: str
@@ -127,8 +119,7 @@ class Trust:
     command: tuple[CommandKey, ...]
 
 
-@dataclass(frozen=True)
-class BundleFile:
+class BundleFile(NamedTuple):
     """One file of a bundle. `size` in bytes."""
 
     path: str
@@ -136,8 +127,7 @@ class BundleFile:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Bundle:
+class Bundle(NamedTuple):
     """A version of the runner and its registry: files sorted by path, whose bytes follow in this order."""
 
     version: int

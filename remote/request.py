@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import layout
 import store
@@ -14,8 +13,7 @@ from messages import Command, Denied
 from verify import Signed
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """`frame` is what arrived, `signed` the same taken apart, `entry` the action's in the registry, `about` what every
     answer says of it, `secrets` the values of the secrets frame.
     """

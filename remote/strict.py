@@ -120,11 +120,11 @@ def integer(value: Any, where: str, least: int = 0, most: int = INTEGER_LIMIT - 
 
 
 def text(pattern: str, what: str) -> Check:
-    """The check for texts that match `pattern` from end to end."""
-    compiled = re.compile(rf"(?:{pattern})\Z", re.ASCII | re.DOTALL)
+    """The check for texts that match `pattern` from end to end. Compiled at its first use: most never have one."""
+    whole = rf"(?:{pattern})\Z"
 
     def check(value: Any, where: str) -> str:
-        if type(value) is not str or not compiled.match(value):
+        if type(value) is not str or not re.match(whole, value, re.ASCII | re.DOTALL):
             raise Malformed(f"{where} must be {what}")
         return value
 

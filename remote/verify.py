@@ -7,7 +7,7 @@ A frame is taken apart only as far as its signature needs: SSHSIG (OpenSSH's PRO
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 HELLO = "hello.v1@serverflow"
 COMMAND = "command.v1@serverflow"
@@ -146,8 +146,7 @@ def _odd_multiples(point: Point) -> dict[int, Point]:
 # --- SSHSIG ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class SshSig:
+class SshSig(NamedTuple):
     """One SSHSIG blob; says nothing yet about whether it is valid. `public_key` is the raw 32 bytes."""
 
     public_key: bytes
@@ -159,8 +158,7 @@ class SshSig:
         return ed25519_verify(self.public_key, sshsig_message(self.namespace, body), self.signature)
 
 
-@dataclass(frozen=True)
-class Signed:
+class Signed(NamedTuple):
     """A frame taken apart: one namespace, 1 to 16 signatures that carry it, and the bytes that they are over.
 
     `blobs` are the signatures as they came, for whoever stores them.

@@ -11,7 +11,7 @@ import hashlib
 import posixpath
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from serverflow_actions.kit.probe import FileState, HostError, Result, UnitState, UserState
@@ -200,7 +200,7 @@ class FakeProbe:
             return self._server.units[name]
         stem, at, rest = name.partition("@")
         template = self._server.units.get(f"{stem}@.{rest.rpartition('.')[2]}") if at else None
-        return replace(template, name=name) if template else UnitState(name)
+        return template._replace(name=name) if template else UnitState(name)
 
     def units(self, pattern: str) -> list[UnitState]:
         return [unit for name, unit in sorted(self._server.units.items()) if fnmatch.fnmatchcase(name, pattern)]
@@ -341,7 +341,7 @@ class FakeHost(FakeProbe):
         if found.load == "not-found":
             raise HostError(f"Unit {name} not found.")
         if verb in ("start", "restart") and name in self._server.failing:
-            self._server.units[name] = replace(found, active="failed", sub="failed", result="exit-code", since=0.0)
+            self._server.units[name] = found._replace(active="failed", sub="failed", result="exit-code", since=0.0)
             raise HostError(f"Job for {name} failed.")
         if verb == "start" and found.result == "start-limit-hit":
             raise HostError(f"{name}: Start request repeated too quickly.")
@@ -356,7 +356,7 @@ class FakeHost(FakeProbe):
             "disable": {"enabled": "disabled"},
             "reset-failed": {**stopped, "result": "success"} if found.active == "failed" else {},
         }
-        self._server.units[name] = replace(found, **changed[verb])
+        self._server.units[name] = found._replace(**changed[verb])
         return None
 
     def _reload_units(self) -> None:
@@ -364,7 +364,7 @@ class FakeHost(FakeProbe):
         for name in self.names(folder):
             if name.endswith((".service", ".timer")):
                 found = self._server.units.get(name, UnitState(name, enabled="disabled"))
-                self._server.units[name] = replace(found, load="loaded", stale=False)
+                self._server.units[name] = found._replace(load="loaded", stale=False)
         for name in [n for n in self._server.units if n.startswith("serverflow-")]:
             if f"{folder}/{name}" not in self._server.files:
                 del self._server.units[name]
@@ -408,7 +408,7 @@ class FakeHost(FakeProbe):
             self._server.put(self._server.users[name].home, Entry("directory", b"", 0o700, name, name))
         elif verb == "user-change":
             changed: dict[str, Any] = {key: tuple(value) if key == "groups" else value for key, value in fields.items()}
-            self._server.users[name] = replace(self._server.users[name], **changed)
+            self._server.users[name] = self._server.users[name]._replace(**changed)
         elif verb == "user-remove":
             gone = self._server.users.pop(name)
             self._server.groups.discard(name)
@@ -446,7 +446,7 @@ def described(server: Server, wanted: dict[str, Any]) -> dict[str, Any]:
     for kind, states in (("units", server.units), ("users", server.users)):
         for name, value in wanted.get(kind, {}).items():
             found = states.get(name)
-            facts = {**asdict(found), "groups": list(getattr(found, "groups", ()))} if found else None
+            facts = {**found._asdict(), "groups": list(getattr(found, "groups", ()))} if found else None
             out.setdefault(kind, {})[name] = {key: facts[key] for key in value or facts} if facts else None
     for name in wanted.get("packages", {}):
         out.setdefault("packages", {})[name] = server.packages.get(name)

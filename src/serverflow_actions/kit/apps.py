@@ -6,7 +6,7 @@ Written by the actions of the area app only, read by all that act for an app.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .engine import Refused
 from .probe import HostError, Probe
@@ -14,8 +14,7 @@ from .probe import HostError, Probe
 FOLDER = "/etc/serverflow/apps"
 
 
-@dataclass(frozen=True)
-class AppRecord:
+class AppRecord(NamedTuple):
     """An app: the user that it runs as, the folders that are its own, its units, and its port (0: none)."""
 
     name: str

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 #: A value before and after; `None` means absent. Secret values never get here: steps put a placeholder.
-Fields = dict[str, tuple[Any, Any]]
+Fields = Mapping[str, tuple[Any, Any]]
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One resource that is not as it should be.
 
     `verb` is create, update, delete or run; `kind` is the step's noun (`file`, `package`, `unit`); `name` identifies
@@ -22,7 +22,7 @@ class Change:
     verb: str
     kind: str
     name: str
-    fields: Fields = field(default_factory=dict)
+    fields: Fields = MappingProxyType({})
     diff: str = ""
     note: str = ""
 
@@ -50,7 +50,7 @@ def forecast_hash(action: str, changes: list[Change]) -> str:
     return hashlib.sha256(json.dumps([action, plain], separators=(",", ":"), ensure_ascii=True).encode()).hexdigest()
 
 
-def differing(before: dict[str, Any], after: dict[str, Any]) -> Fields | None:
+def differing(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]] | None:
     """The fields of `after` that `before` does not already have; None when there are none."""
     fields = {key: (before.get(key), value) for key, value in after.items() if before.get(key) != value}
     return fields or None

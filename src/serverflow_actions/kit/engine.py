@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Callable, Protocol
+from typing import Any, Callable, NamedTuple, Protocol
 
 from .change import Change, forecast_hash
 from .host import Host, Probe
@@ -27,21 +26,20 @@ class Step(Protocol):
 Steps = Generator[Step, None, Any]
 
 
-@dataclass(frozen=True)
-class Secret:
+class Secret(NamedTuple):
     """A value in an action's result that is shown once and kept out of receipts."""
 
     value: str
 
 
-@dataclass
 class Outcome:
     """What a run did, or what a plan would do."""
 
-    changes: list[Change] = field(default_factory=list)
-    data: dict[str, Any] = field(default_factory=dict)
-    secrets: dict[str, str] = field(default_factory=dict)
-    plan_sha256: str = ""
+    def __init__(self, plan_sha256: str = "") -> None:
+        self.changes: list[Change] = []
+        self.data: dict[str, Any] = {}
+        self.secrets: dict[str, str] = {}
+        self.plan_sha256 = plan_sha256
 
 
 class Refused(Exception):

@@ -17,10 +17,15 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _matcher(pattern: str, what: str, longest: int = 255) -> Callable[[Any], str]:
-    compiled = re.compile(rf"(?:{pattern})\Z", re.ASCII)
+    whole = rf"(?:{pattern})\Z"  # compiled at its first use: one command needs a few of these at most
 
     def check(raw: Any) -> str:
-        if not isinstance(raw, str) or len(raw) > longest or not compiled.match(raw) or not raw.isprintable():
+        if (
+            not isinstance(raw, str)
+            or len(raw) > longest
+            or not re.match(whole, raw, re.ASCII)
+            or not raw.isprintable()
+        ):
             raise ValueError(f"{_shown(raw)} is not {what}")
         return raw
 

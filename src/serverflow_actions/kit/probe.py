@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class HostError(Exception):
     """The operating system said no. The message is a sentence for people."""
 
 
-@dataclass(frozen=True)
-class FileState:
+class FileState(NamedTuple):
     """What stands at a path: stat(2) without following a link.
 
     `kind` is file, directory, link or other; `mode` has the permission bits only; `mtime` is in seconds.
@@ -27,8 +25,7 @@ class FileState:
     target: str = ""
 
 
-@dataclass(frozen=True)
-class UnitState:
+class UnitState(NamedTuple):
     """A systemd unit, with `systemctl show`'s words.
 
     `since` is when it became active, seconds since the epoch, 0 when it is not. `stale` means that its files changed
@@ -48,8 +45,7 @@ class UnitState:
     stale: bool = False
 
 
-@dataclass(frozen=True)
-class UserState:
+class UserState(NamedTuple):
     """A line of passwd(5) with its supplementary groups."""
 
     name: str
@@ -62,8 +58,7 @@ class UserState:
     groups: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """How a program ended."""
 
     code: int

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Callable, Union
+from typing import Any, Callable, NamedTuple, Union
 
 from . import grammar
 
@@ -26,8 +25,7 @@ class BadParams(ValueError):
     """A parameter is missing, unknown, or outside its grammar. The message names the parameter."""
 
 
-@dataclass(frozen=True)
-class Param:
+class Param(NamedTuple):
     """One value of an action.
 
     `type` names a grammar in `kit.grammar` (`unit`, `size`, `port` …). `many` makes it a list. `secret` values travel
@@ -59,8 +57,7 @@ def param(name: str, type: str, help: str, **options: Any) -> Param:
     return Param(name, type, help, **options)
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """One thing that a server can be asked to do.
 
     `writes`, `units` and `packages` say what the sandbox opens; `{name}` stands for the parameter of that name.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
-from ..change import Change, Fields
+from ..change import Change
 from ..probe import Host, Probe
 from .file import File
 
@@ -71,7 +72,7 @@ WantedBy=timers.target
         return File(service_file, service), File(timer_file, timer)
 
     def check(self, probe: Probe) -> Change | None:
-        fields: Fields = {}
+        fields: dict[str, tuple[Any, Any]] = {}
         changes = [change for change in (file.check(probe) for file in self._files) if change]
         for change in changes:
             fields[change.name] = change.fields.get("sha256", (change.verb, None))
