@@ -96,6 +96,9 @@ def properties(
         "RestrictAddressFamilies=AF_UNIX", "SystemCallFilter=@system-service", "SystemCallErrorNumber=EPERM",
         "SystemCallArchitectures=native",
         f"CapabilityBoundingSet={_CAPABILITIES[profile]}",
+        # On cgroup v1 systemd calls the kernel's out-of-memory kill a plain SIGKILL, and the counters go with the
+        # group: it stays for a moment, so that run.py can read them.
+        """ExecStopPost=/bin/sh -c 'test "$$EXIT_STATUS" != KILL || sleep 0.3'""",
         f"MemoryMax={memory}", "MemorySwapMax=0", "TasksMax=64", f"RuntimeMaxSec={timeout + 10}", "TimeoutStopSec=1",
         "KillSignal=SIGKILL", "LimitCORE=0", "UMask=0077", "Type=exec",
     ]  # fmt: skip

@@ -32,20 +32,21 @@ def test_a_server_that_was_never_enrolled_holds_up_nobody(operator: Operator, fl
     assert outcomes == {"web1": "done", "planned1": "not-enrolled"}
 
 
-def test_a_resource_waits_for_what_it_needs(operator: Operator, target: Target, fleet_toml: Path) -> None:
+def test_a_resource_waits_for_what_it_needs(fresh_operator: Operator, fresh_target: Callable[..., Target]) -> None:
     """A lost server is rebuilt from the file in as many runs as there are such steps, each of them honest."""
-    append(fleet_toml, '\n[users.tess]\non = "web1"\nshell = "/usr/bin/tree"\n')
-    with_package = fleet_toml.read_text().replace("[servers.web1]\n", '[servers.web1]\npackages = ["tree"]\n')
-    fleet_toml.write_text(with_package)
-    target.run("apt-get", "-qy", "remove", "tree", check=False)
-    target.run("sh", "-c", "echo /usr/bin/tree >> /etc/shells")
-    first = operator.run("apply", "--yes", check=False)
+    target = fresh_target()
+    fresh_operator.add("web9", target)
+    path = fresh_operator.fleet / "fleet.toml"
+    path.write_text(path.read_text().replace("[servers.web9]\n", '[servers.web9]\npackages = ["redis-server"]\n'))
+    append(path, '\n[users.tess]\non = "web9"\ngroups = ["redis"]\n')  # a group that the package brings
+    planned = fresh_operator.run("plan")
+    assert "can be planned once" in planned.stderr
+    first = fresh_operator.run("apply", "--yes", check=False)
     assert first.returncode == 9, first.stdout + first.stderr
     assert "sf apply again" in first.stderr
-    assert "ii" in target.run("dpkg", "-l", "tree").stdout
-    operator.run("apply", "--yes")
-    assert "/usr/bin/tree" in target.run("getent", "passwd", "tess").stdout
-    target.run("userdel", "-r", "tess", check=False)
+    assert "ii" in target.run("dpkg", "-l", "redis-server").stdout
+    fresh_operator.run("apply", "--yes")
+    assert "redis" in target.run("id", "-nG", "tess").stdout.split()
 
 
 def test_a_stanza_goes_as_a_whole(operator: Operator, fleet_toml: Path) -> None:

@@ -241,7 +241,8 @@ class Workspace:
         from ..transport.ssh import Connector
 
         name = f"{_login_name()}@{socket.gethostname()}"
-        operator = Operator(self.signer, self.trust.version, self.chain, self.state / "sent.jsonl", name)
+        version = self.trust.version  # before our key: a fleet that is not to be trusted is not spoken for
+        operator = Operator(self.signer, version, self.chain, self.state / "sent.jsonl", name)
         yield Caller(Connector([self._login_key()]), operator)
 
     def _login_key(self) -> str:
