@@ -46,7 +46,7 @@ def test_a_passphrase(tmp_path: Path) -> None:
     assert keys.load(path, "correct horse").public_key == expected
     with pytest.raises(TrustError) as caught:
         keys.load(path)
-    assert "ssh-add" in caught.value.hint
+    assert "leave --key out" in caught.value.hint
     with pytest.raises(TrustError, match="does not open"):
         keys.load(path, "wrong")
 

@@ -155,14 +155,13 @@ def _parse_encrypted(text: str, passphrase: str | None, where: str) -> PrivateKe
 
     if passphrase is None:
         raise TrustError(
-            f"{where} has a passphrase", hint="load it into ssh-agent (ssh-add), or answer the prompt in a terminal"
+            f"{where} has a passphrase, and nobody was asked for it",
+            hint="this version signs with keys without one: leave --key out and sf init makes its own",
         )
     try:
         key = load_ssh_private_key(text.strip().encode() + b"\n", passphrase.encode())
     except UnsupportedAlgorithm as error:
-        raise ConfigError(
-            f"{where} cannot be decrypted here: {error}", hint="load it into ssh-agent (ssh-add)"
-        ) from None
+        raise ConfigError(f"{where} cannot be decrypted here: {error}", hint=_MAKE_ONE) from None
     except (ValueError, TypeError):
         raise TrustError(f"{where} does not open with this passphrase") from None
     if not isinstance(key, Ed25519PrivateKey):
