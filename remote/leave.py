@@ -17,37 +17,38 @@ import time
 from typing import Callable
 
 _FILES = (
-    "/etc/ssh/sshd_config.d/00-serverflow.conf",
-    "/etc/ssh/serverflow_authorized_keys",
-    "/etc/sudoers.d/serverflow",
+    "/etc/serverflow/server_id",
     "/etc/systemd/system/serverflow-rollback.service",
     "/etc/systemd/system/multi-user.target.wants/serverflow-rollback.service",
+    "/etc/sudoers.d/serverflow",
 )
+_DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
+_KEYS = "/etc/ssh/serverflow_authorized_keys"
 _SSHD_CONFIG = "/etc/ssh/sshd_config"
 _INCLUDE = "Include /etc/ssh/sshd_config.d/00-serverflow.conf\n"
 _FOLDERS = ("/usr/local/libexec/serverflow", "/etc/serverflow/trust", "/var/lib/serverflow", "/run/serverflow")
 
 
 def main() -> None:
-    """Each step for itself: what cannot be removed must not keep the rest."""
+    """Each step for itself: what cannot be removed must not keep the rest. The login goes last: once it is closed,
+    which the client waits for, all else is done.
+    """
     _wait_for_the_answer()
-    for path in _FILES:
-        _attempt(os.unlink, path)
-    _attempt(_take_include_out)
-    for command in (
-        ["systemctl", "reload", "ssh.service"],
-        ["pkill", "-KILL", "-u", "serverflow"],
-        ["userdel", "--force", "serverflow"],
-        ["userdel", "--force", "serverflow-read"],
-        ["systemctl", "daemon-reload"],
-    ):
-        _attempt(_run, command)
     for folder in _FOLDERS:
         shutil.rmtree(folder, ignore_errors=True)
-    _attempt(os.unlink, "/etc/serverflow/server_id")
+    for path in _FILES:
+        _attempt(os.unlink, path)
     # rmdir(2): only when nothing of the operator's is left in it.
     for folder in ("/etc/serverflow/apps", "/etc/serverflow"):
         _attempt(os.rmdir, folder)
+    _attempt(_take_include_out)
+    for command in (["systemctl", "daemon-reload"], ["userdel", "--force", "serverflow-read"]):
+        _attempt(_run, command)
+    _attempt(os.unlink, _DROP_IN)
+    for command in (["pkill", "-KILL", "-u", "serverflow"], ["userdel", "--force", "serverflow"]):
+        _attempt(_run, command)
+    _attempt(os.unlink, _KEYS)
+    _attempt(_run, ["systemctl", "reload", "ssh.service"])
 
 
 def _wait_for_the_answer() -> None:
