@@ -87,7 +87,7 @@ class Operator:
     @property
     def state(self) -> Path:
         """The folder with this fleet's receipts."""
-        (found,) = (self.home / ".local/state/serverflow").iterdir()
+        (found,) = (path for path in (self.home / ".local/state/serverflow").iterdir() if path.is_dir())
         return found
 
 
