@@ -25,6 +25,7 @@ lint: .venv/dev.stamp ## ruff, mypy --strict and the import rules
 	$(BIN)/lint-imports
 
 fast: .venv/dev.stamp ## The tests that need no server
+	@tests/shells.sh
 	$(BIN)/pytest -q tests/unit tests/trust tests/cases
 
 oldest: ## The cases on the oldest Python that servers may have, Debian 11's
