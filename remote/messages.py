@@ -23,6 +23,8 @@ _param = strict.text(r"[a-z][a-z0-9_-]{0,63}", "a parameter's name")
 _name = strict.text(r"[a-z0-9][a-z0-9._-]{0,62}", "a name")
 _resource = strict.text(r"[A-Za-z0-9*_.:/@-]{1,255}", "a resource's name")
 _path = strict.text(r"[A-Za-z0-9_./-]{1,200}", "a path")
+_seal_key = strict.text(r"x25519:[A-Za-z0-9+/]{43}=", "an X25519 key")
+_secret = strict.text(r"\*|[a-z][a-z0-9_-]{0,62}", "a secret's name or *")
 _mode = strict.text(r"run|plan", "run or plan")
 _actor = strict.text(r".{0,64}", "at most 64 characters")
 
@@ -236,15 +238,16 @@ def _role(value: Any, where: str) -> Role:
     threshold, listed = strict.fields(value, "threshold keys", where)
     pairs = [strict.fields(one, "key name", f"a key of {where}") for one in strict.items(listed, where)]
     keys = strict.distinct([strict.public_key(key, f"a key of {where}") for key, _ in pairs], where)
-    names = strict.distinct([_name(name, f"a name in {where}") for _, name in pairs], where)
+    names = [_name(name, f"a name in {where}") for _, name in pairs]
     return Role(strict.integer(threshold, f"the threshold of {where}", 1, len(pairs)), dict(zip(keys, names)))
 
 
 def _command_key(value: Any) -> CommandKey:
-    name, key, ssh, addresses, not_before, expires, grants = strict.fields(
-        value, "name key ssh from not_before expires grants", "a command key"
+    name, key, ssh, addresses, not_before, expires, seal, grants = strict.fields(
+        value, "name key ssh from not_before expires seal grants", "a command key"
     )
     where = f"command key {_name(name, 'a command key')}"
+    _check_seal(seal, f"the seal of {where}")
     return CommandKey(
         name=name,
         public_key=strict.public_key(key, where),
@@ -254,6 +257,16 @@ def _command_key(value: Any) -> CommandKey:
         expires=strict.integer(expires, f"expires of {where}", 0, LATEST_MS),
         grants=tuple(_grant(one, f"a grant of {where}") for one in strict.items(grants, where)),
     )
+
+
+def _check_seal(value: Any, where: str) -> None:
+    """Which secrets are sealed to this key's holder, and with what; operators need it signed, servers do not use it."""
+    if value is None:
+        return
+    key, secrets = strict.fields(value, "key secrets", where)
+    _seal_key(key, where)
+    for one in strict.items(secrets, where):
+        _secret(one, where)
 
 
 def _grant(value: Any, where: str) -> Grant:

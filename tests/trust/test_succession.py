@@ -130,6 +130,7 @@ def grant_with(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
     return lambda trust: first_key(trust)["grants"][0].update({name: value})
 
 
+SEAL = trustfile.Seal("x25519:" + "A" * 43 + "=", ("*", "shop_db"))
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43
 BAD_TRUST: dict[str, Callable[[dict[str, Any]], object]] = {
     "unknown key": lambda t: t.update(extra=1),
@@ -148,7 +149,12 @@ BAD_TRUST: dict[str, Callable[[dict[str, Any]], object]] = {
     "threshold above the keys": lambda t: t["roles"]["root"].update(threshold=2),
     "root without keys": lambda t: t["roles"]["root"].update(keys=[]),
     "a root key twice": lambda t: t["roles"]["root"]["keys"].append({**t["roles"]["root"]["keys"][0], "name": "b"}),
-    "a root name twice": lambda t: t["roles"]["root"]["keys"].append({"name": "ana", "key": KEY}),
+    "a seal that is no X25519 key": lambda t: t["roles"]["command"]["keys"][0].update(
+        seal={"key": "x25519:" + "A" * 42 + "==", "secrets": ["*"]}
+    ),
+    "a seal for a path": lambda t: t["roles"]["command"]["keys"][0].update(
+        seal={"key": "x25519:" + "A" * 43 + "=", "secrets": ["../db"]}
+    ),
     "a command key twice": lambda t: t["roles"]["command"]["keys"].append(t["roles"]["command"]["keys"][0]),
     "a threshold for commands": lambda t: t["roles"]["command"].update(threshold=1),
     **{
@@ -211,7 +217,7 @@ def test_both_sides_read_the_same(fleet: Fleet) -> None:
     blob = b"\0\0\0\x1ask-ssh-ed25519@openssh.com" + b"\0\0\0\x20" + bytes(32) + b"\0\0\0\4ssh:"
     sk = f"sk-ssh-ed25519@openssh.com {base64.b64encode(blob).decode()}"
     grant = trustfile.Grant(("redis.create",), (fleet.server_id,), {"app": "Über", "n": "5"})
-    key = trustfile.CommandKey("bob", fleet.bob.public_key, NOW, (grant,), 5, (KEY, sk), ("10.0.0.0/8", "::1"))
+    key = trustfile.CommandKey("bob", fleet.bob.public_key, NOW, (grant,), 5, (KEY, sk), ("10.0.0.0/8", "::1"), SEAL)
     trust = replace(fleet.trust, command=(key,))
     body = trustfile.body(trust)
     assert trustfile.parse(body) == trust

@@ -14,7 +14,8 @@ from ..errors import ConfigError
 from ..model.result import CommandResult
 from .grants import every_action
 
-YEAR_MS = 365 * 86_400_000
+DAY_MS = 86_400_000
+YEAR_MS = 365 * DAY_MS
 
 _FILE = """\
 # Your servers and what should be on them. `sf plan` shows what would change, `sf apply` makes it so.
@@ -32,7 +33,7 @@ async def init(path: str, *, key: str | None, name: str | None) -> CommandResult
     """
     from ..trust import anchor as anchors
     from ..trust import bundle, chain, keys, seal, sshsig
-    from ..trust.trustfile import CommandKey, Grant, Role, RootKey
+    from ..trust.trustfile import CommandKey, Grant, Role, RootKey, Seal
 
     folder = folders.FleetFolder(Path(path).expanduser().absolute())
     if folder.fleet_toml.exists():
@@ -62,14 +63,23 @@ async def init(path: str, *, key: str | None, name: str | None) -> CommandResult
     sealing = seal.load_seal_key(private / "seal")
     now = time.time_ns() // 1_000_000
     login = keys.public_line(command.public_key)
-    grant = Grant(tuple(every_action()))
     if not (folder.trust / "1.json").exists():
         first = chain.build_first(
             fleet_id,
             now + 2 * YEAR_MS,
             Role(1, (RootKey(operator, root.public_key),)),
             Role(1, (RootKey(operator, release.public_key),)),
-            [CommandKey(operator, command.public_key, now + YEAR_MS, (grant,), now - 86_400_000, (login,))],
+            [
+                CommandKey(
+                    name=operator,
+                    public_key=command.public_key,
+                    expires=now + YEAR_MS,
+                    grants=(Grant(tuple(every_action())),),
+                    not_before=now - DAY_MS,
+                    ssh=(login,),
+                    seal=Seal(sealing.public),
+                )
+            ],
         )
         chain.write_version(folder.trust, first, [root])
     trust = chain.load_chain(folder.trust, None)

@@ -28,6 +28,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _ACTION = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\.[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _PARAM = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _LOGIN = re.compile(r"(ssh-ed25519|sk-ssh-ed25519@openssh\.com) ([A-Za-z0-9+/]{68,400}={0,2})")
+_SEAL = re.compile(r"x25519:[A-Za-z0-9+/]{43}=")
+_SECRET = re.compile(r"\*|[a-z][a-z0-9_-]{0,62}")
 _NETWORK = re.compile(r"[0-9a-fA-F:.]{2,45}(/[0-9]{1,3})?")
 
 
@@ -57,10 +59,19 @@ class Grant:
 
 
 @dataclass(frozen=True)
+class Seal:
+    """What opens secrets: `key` is `x25519:` and base64. `secrets` are the names that are sealed to it; `*` is all."""
+
+    key: str
+    secrets: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True)
 class CommandKey:
     """A key that signs commands. `ssh` are public login keys without comment, `addresses` where they may come from.
 
-    Times in ms since 1970.
+    Two keys of one name are one holder's old key and new key, in this order, while the key is being rotated. Times in
+    ms since 1970.
     """
 
     name: str
@@ -70,6 +81,7 @@ class CommandKey:
     not_before: int = 0
     ssh: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    seal: Seal | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,7 @@ def _key_out(key: CommandKey) -> dict[str, Any]:
         "from": list(key.addresses),
         "not_before": key.not_before,
         "expires": key.expires,
+        "seal": {"key": key.seal.key, "secrets": list(key.seal.secrets)} if key.seal else None,
         "grants": [
             {"actions": list(grant.actions), "where": dict(grant.where), "servers": list(grant.servers)}
             for grant in key.grants
@@ -149,6 +162,7 @@ def _key_in(value: Any) -> CommandKey:
         not_before=value["not_before"],
         ssh=tuple(value["ssh"]),
         addresses=tuple(value["from"]),
+        seal=Seal(value["seal"]["key"], tuple(value["seal"]["secrets"])) if value["seal"] else None,
     )
 
 
@@ -174,8 +188,8 @@ def _wrong(trust: Trust) -> Iterator[tuple[str, str]]:
             yield where, "the threshold must be from 1 to the number of keys"
         if not all(_matches(_NAME, key.name) for key in role.keys):
             yield where, "a key has no proper name"
-        if _repeats([key.name for key in role.keys]) or _repeats([key.public_key for key in role.keys]):
-            yield where, "a key or name is there twice"
+        if _repeats([key.public_key for key in role.keys]):
+            yield where, "a key is there twice"
     if _repeats([key.public_key for key in trust.command]):
         yield "command", "a key is there twice"
     for key in trust.command:
@@ -191,6 +205,8 @@ def _wrong_in_key(key: CommandKey) -> Iterator[str]:
         yield "a login key must be an Ed25519 key without a comment"
     if not all(map(_is_network, key.addresses)):
         yield "an address must be an IP address, or a network without host bits"
+    if key.seal and not (_matches(_SEAL, key.seal.key) and all(_matches(_SECRET, one) for one in key.seal.secrets)):
+        yield "its seal must be an X25519 key and names of secrets"
     for grant in key.grants:
         if not all(_matches(_ACTION, one) for one in grant.actions) or _repeats(grant.actions):
             yield "a grant must list names of actions, each once (patterns are expanded before signing)"
