@@ -46,9 +46,61 @@ def test_a_passphrase(tmp_path: Path) -> None:
     assert keys.load(path, "correct horse").public_key == expected
     with pytest.raises(TrustError) as caught:
         keys.load(path)
-    assert "leave --key out" in caught.value.hint
-    with pytest.raises(TrustError, match="does not open"):
-        keys.load(path, "wrong")
+    assert caught.value.hint == f"ssh-add {path}"
+    for wrong in "wrong", "", "correct horse ", "\udcff":
+        with pytest.raises(TrustError, match="does not open"):
+            keys.load(path, wrong)
+    with pytest.raises(TrustError, match="environment has a passphrase") as caught:
+        keys.from_text(path.read_text())
+    assert "SF_KEY_FILE" in caught.value.hint
+
+
+def test_the_public_half_needs_no_passphrase(tmp_path: Path) -> None:
+    path = made(tmp_path / "key", passphrase="secret")
+    line = path.with_name("key.pub").read_text()
+    closed, beside = keys.read(path), keys.read(path.with_name("key.pub"))
+    assert isinstance(closed, keys.ClosedKey) and closed.text and "PRIVATE KEY" not in repr(closed)
+    assert closed.public_key == beside.public_key == keys.parse_public(line)
+    with pytest.raises(TrustError):
+        keys.ClosedKey(beside.public_key, "x").open("secret")
+
+
+def test_a_public_half_that_is_not_of_this_key(tmp_path: Path) -> None:
+    """It is not encrypted, so anybody who may write there could change it."""
+    path, other = made(tmp_path / "key", passphrase="secret"), keys.new_private_key("x").public_key
+    text = path.read_text()
+    body = base64.b64decode("".join(text.splitlines()[1:-1]))
+    changed = body.replace(keys.parse_public(path.with_name("key.pub").read_text()), other)
+    assert changed != body
+    path.write_text("\n".join((text.splitlines()[0], base64.b64encode(changed).decode(), text.splitlines()[-1], "")))
+    assert keys.read(path).public_key == other
+    with pytest.raises((ConfigError, TrustError)):
+        keys.load(path, "secret")
+
+
+def test_damaged_files_with_a_passphrase(tmp_path: Path) -> None:
+    text = made(tmp_path / "key", passphrase="secret").read_text()
+    first, *_, last = text.splitlines()
+    body = base64.b64decode("".join(text.splitlines()[1:-1]))
+    end = body.index(b"ssh-ed25519") + 51 - 4
+    for cut in range(end):
+        path = tmp_path / "cut"
+        path.write_text("\n".join((first, base64.b64encode(body[:cut]).decode(), last)))
+        path.chmod(0o600)
+        with pytest.raises(ConfigError):
+            keys.read(path)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "x", "ssh-rsa AAAA", "ssh-ed25519 AAAA", "sk-ssh-ed25519@openssh.com AAAA", "\xff"]
+)
+def test_odd_public_files(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "key.pub"
+    path.write_text(line, encoding="latin-1")
+    with pytest.raises(ConfigError):
+        keys.read(path)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        keys.read(tmp_path / "nowhere.pub")
 
 
 def test_a_plain_key_needs_no_cryptography_package(tmp_path: Path) -> None:

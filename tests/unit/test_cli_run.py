@@ -47,7 +47,7 @@ class FakeFlows:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     @asynccontextmanager
-    async def workspace(self) -> AsyncIterator[str]:
+    async def workspace(self, ask: object) -> AsyncIterator[str]:
         yield "workspace"
 
     def __getattr__(self, name: str) -> Any:

@@ -36,6 +36,11 @@ class Session:
         self._lines = Lines()
         self.prompts = Prompts(terminal, self.progress.paused)
 
+    @property
+    def ask(self) -> Prompts | None:
+        """For questions that have another way out, such as a passphrase: None where nobody can be asked."""
+        return self.prompts if self.terminal.interactive else None
+
     def report(self, event: Mapping[str, Any]) -> None:
         """Hear an event of a flow. `output` is a piece of the result itself and goes to stdout at once."""
         if event.get("t") != "output":
@@ -60,7 +65,7 @@ class Session:
         """Open the fleet and run a flow in it."""
 
         async def opened() -> CommandResult:
-            async with self.flows.workspace() as workspace:
+            async with self.flows.workspace(self.ask) as workspace:
                 return await use(workspace)
 
         return self.run(opened())

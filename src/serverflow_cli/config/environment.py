@@ -1,4 +1,4 @@
-"""The environment variables that `sf` knows, read once; programs that it starts do not inherit them."""
+"""The environment variables that `sf` knows, read once; programs that it starts do not inherit its own."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ class Settings:
     ssh_key_file: str = ""
     seal_key: str = field(default="", repr=False)
     root: str = ""
+    #: The socket of an ssh-agent, SSH_AUTH_SOCK. Not ours alone: it stays in the environment.
+    agent: str = ""
 
 
 def read_environment(env: Mapping[str, str]) -> Settings:
     """The settings in an environment, without changing it."""
-    return Settings(**{name.removeprefix("SF_").lower(): env.get(name, "") for name in VARIABLES})
+    own = {name.removeprefix("SF_").lower(): env.get(name, "") for name in VARIABLES}
+    return Settings(**own, agent=env.get("SSH_AUTH_SOCK", ""))
 
 
 def forget_environment(env: MutableMapping[str, str]) -> None:

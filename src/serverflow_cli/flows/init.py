@@ -10,9 +10,12 @@ from pathlib import Path
 
 from ..config import folder as folders
 from ..config.atomic import write_atomic
+from ..config.environment import Settings
 from ..errors import ConfigError
 from ..model.result import CommandResult
+from .ask import Ask
 from .grants import every_action
+from .keyring import Keyring
 
 DAY_MS = 86_400_000
 YEAR_MS = 365 * DAY_MS
@@ -25,7 +28,7 @@ timezone = "{timezone}"
 """
 
 
-async def init(path: str, *, key: str | None, name: str | None) -> CommandResult:
+async def init(path: str, *, key: str | None, name: str | None, settings: Settings, ask: Ask | None) -> CommandResult:
     """Make the folder, the keys and trust version 1. Run again after an interruption it goes on; a finished fleet is
     refused.
 
@@ -40,10 +43,11 @@ async def init(path: str, *, key: str | None, name: str | None) -> CommandResult
         raise ConfigError(f"{folder.path} is a fleet already", hint="sf server add NAME root@HOST")
     operator = _operator_name(name)
     own_key = Path(key).expanduser().absolute() if key else None
-    own = keys.load(own_key) if own_key else None  # before anything is made, so that a wrong key leaves no traces
-    folder.path.mkdir(parents=True, exist_ok=True)
     fleet_id = _unfinished(folder) or secrets.token_hex(16)
     private = folders.data_dir() / fleet_id
+    # Before anything is made, so that a key that nobody can use leaves no traces.
+    own = Keyring(private, settings, ask).open(own_key) if own_key else None
+    folder.path.mkdir(parents=True, exist_ok=True)
     private.mkdir(mode=0o700, parents=True, exist_ok=True)
     root, release = (
         keys.load(private / role) if (private / role).exists() else keys.generate(private / role, f"{operator} {role}")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ..transport.ssh import Endpoint
     from ..trust.sshsig import Signer
     from ..trust.trustfile import Trust
+    from .ask import Ask
+    from .keyring import Keyring
 
 LOGIN = "serverflow"
 #: Names in pins.toml that are no servers: jump hosts, and servers that have left, whose receipts stay verifiable.
@@ -34,11 +36,12 @@ JUMP, RETIRED = "jump-", "retired-"
 
 
 class Workspace:
-    """One fleet. Opening it reads nothing but its path."""
+    """One fleet. Opening it reads nothing but its path. `ask` is None where nobody can be asked."""
 
-    def __init__(self, folder: FleetFolder, settings: Settings) -> None:
+    def __init__(self, folder: FleetFolder, settings: Settings, ask: Ask | None = None) -> None:
         self.folder = folder
         self.settings = settings
+        self._ask = ask
 
     @property
     def label(self) -> str:
@@ -95,36 +98,47 @@ class Workspace:
         path = self.private / "anchor.json"
         known = anchors.load(path)
         if known is None:
-            if not self.settings.root:
-                raise TrustError(
-                    "this machine has not seen this fleet yet, and git cannot vouch for it",
-                    code="no-anchor",
-                    hint="set SF_ROOT to the root fingerprint (SHA256:…) that a colleague reads out",
-                )
-            known = anchors.from_fingerprints(self.settings.root)
+            known = anchors.from_fingerprints(self.settings.root or self._root_read_out())
         trust = chain.load_chain(self.folder.trust, known)
         found = chain.anchor_of(trust)
         if found != known:
             anchors.save(path, found)
         return trust
 
+    def _root_read_out(self) -> str:
+        """A new clone's first contact. What the clone itself says is not shown: it would be typed off."""
+        hint = "set SF_ROOT to the root fingerprint (SHA256:…) that a colleague reads out"
+        if self._ask is None:
+            raise TrustError(
+                "this machine has not seen this fleet yet, and git cannot vouch for it", code="no-anchor", hint=hint
+            )
+        return self._ask.text("Root fingerprint that a colleague reads out (sf trust show)", otherwise=hint)
+
     @cached_property
     def pins(self) -> dict[str, Pin]:
-        """The pins, once a root key's signature over the file is checked."""
+        """The pins, once a root key's signature over the file is checked, and that it is none of the past."""
         from ..config import pins
-        from ..trust import sshsig
+        from ..trust import pins_anchor, sshsig
 
+        seen = pins_anchor.load(self._pins_anchor)
         data = pins.read_bytes(self.folder)
         if not data:
+            pins_anchor.advance(self._pins_anchor, seen, 0, b"")
             return {}
         try:
             blobs = sshsig.dearmor(self.pins_signature.read_text())
         except (OSError, ValueError):
             raise TrustError("pins.toml is not signed", hint="git log pins.toml pins.toml.sig") from None
         roots = {key.public_key for key in self.trust.root.keys}
-        if not any(_pins_signer(blob, data) in roots for blob in blobs):
+        if not any(sshsig.signer_of(blob, sshsig.PINS, data) in roots for blob in blobs):
             raise TrustError("pins.toml is not signed by a root key of this fleet", hint="git log pins.toml")
-        return pins.parse(data)
+        found = pins.parse(data)
+        pins_anchor.advance(self._pins_anchor, seen, pins.version(data), data)
+        return found
+
+    @property
+    def _pins_anchor(self) -> Path:
+        return self.private / "pins.anchor.json"
 
     @property
     def pins_signature(self) -> Path:
@@ -136,65 +150,80 @@ class Workspace:
         """
         from ..config import pins
         from ..config.atomic import locked, write_atomic
-        from ..trust import sshsig
+        from ..trust import pins_anchor, sshsig
 
         with locked(self.folder.pins_toml):
             self.__dict__.pop("pins", None)
             changed = change(dict(self.pins))
-            data = pins.dump(changed)
+            version = pins.version(pins.read_bytes(self.folder)) + 1
+            data = pins.dump(changed, version)
             pins.parse(data)  # what a server said of itself must not be signed if it cannot be read again
             signature = sshsig.armor(sshsig.sign(self.root_signer(), sshsig.PINS, data))
             before = self.pins_signature.read_text() if self.pins else ""
             write_atomic(self.pins_signature, (signature + before).encode())
             write_atomic(self.folder.pins_toml, data)
             write_atomic(self.pins_signature, signature.encode())
+            pins_anchor.advance(self._pins_anchor, pins_anchor.load(self._pins_anchor), version, data)
         self.__dict__["pins"] = changed
 
     def refresh(self) -> None:
         """Forget what was read, after it was changed."""
-        for name in ("fleet", "servers", "trust", "pins"):
+        for name in ("fleet", "servers", "trust", "pins", "signer"):
             self.__dict__.pop(name, None)
 
     # --- keys --------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def signer(self) -> Signer:
-        """The command key: from the environment, a file that was named, or this fleet's own."""
-        from ..trust import keys
+    def keyring(self) -> Keyring:
+        """What this machine can sign with."""
+        from .keyring import Keyring
 
-        if self.settings.key:
-            return keys.from_text(self.settings.key)
-        if self.settings.key_file:
-            return keys.load(Path(self.settings.key_file).expanduser())
-        return keys.load(self._own("command"))
+        return Keyring(self.private, self.settings, self._ask)
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Our command key."""
+        return self.keyring.command(self._command_keys)
 
     def root_signer(self) -> Signer:
-        """The root key; only for what changes trust. Raises ConfigError when it is not on this machine."""
+        """A root key; only for what changes trust. Raises TrustError when none is on this machine."""
         return self._role_signer("root", "only who holds a root key can add servers or change keys")
+
+    def root_signers(self, after: Trust) -> list[Signer]:
+        """Every root key of this machine that may sign the version after the newest. Raises TrustError for none."""
+        from ..trust import chain
+
+        self.root_signer()
+        return self.keyring.signers("root", chain.publics(self.trust.root) | chain.publics(after.root))
 
     def release_signer(self) -> Signer:
         return self._role_signer("release", "only who holds a release key can sign a new bundle")
 
     def _role_signer(self, role: str, hint: str) -> Signer:
-        from ..trust import keys
+        listed = self.trust.root if role == "root" else self.trust.release
+        signers = self.keyring.signers(role, {key.public_key for key in listed.keys})
+        if not signers:
+            place = self.keyring.path(role)
+            found = "is not in the trust file" if place.exists() else "is not on this machine"
+            raise TrustError(f"the {role} key {found} ({place})", hint=hint, code=f"no-{role}-key")
+        return signers[0]
 
-        path = self.private / role
-        if not path.exists():
-            raise TrustError(f"the {role} key is not on this machine ({path})", hint=hint, code=f"no-{role}-key")
-        return keys.load(path)
-
-    def _own(self, name: str) -> Path:
-        """A key of this fleet; the file may be a pointer to a key elsewhere, as `sf init --key` leaves it."""
-        pointer = self.private / f"{name}.path"
-        return Path(pointer.read_text().strip()) if pointer.exists() else self.private / name
+    @property
+    def _command_keys(self) -> set[bytes]:
+        return {key.public_key for key in self.trust.command}
 
     @property
     def key_name(self) -> str:
         """The name that the trust file gives our command key."""
-        mine = self.signer.public_key
+        mine = self.keyring.command_public(self._command_keys)
         return next((key.name for key in self.trust.command if key.public_key == mine), "")
 
     # --- servers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The server ids of the fleet's enrolled servers, by name."""
+        return {name: self.pins[name].server_id for name in self.servers if name in self.pins}
 
     def select(self, selector: str) -> list[str]:
         from ..model.selector import resolve
@@ -204,19 +233,18 @@ class Workspace:
     def link(self, name: str) -> Link:
         """Raises ConfigError for a server that was never enrolled."""
         from ..rpc.hello import Link
-        from ..trust.keys import parse_public
 
         pin = self.pins.get(name)
         if pin is None or not pin.server_id:
             raise ConfigError(f"{name} is not enrolled", hint=f"sf server add {name} root@HOST", code="not-enrolled")
-        return Link(self.endpoint(name), pin.server_id, parse_public(pin.identity))
+        return Link.of(self.endpoint(name), pin)
 
     def endpoint(self, name: str) -> Endpoint:
         from ..transport.ssh import Endpoint
 
         server = self.servers[name]
         return Endpoint(
-            name, server.host, server.port, LOGIN, self.pins[name].host_keys, self.jump_endpoint(server.jump)
+            name, server.host, server.port, LOGIN, self.pins[name].accepted_host_keys, self.jump_endpoint(server.jump)
         )
 
     def jump_endpoint(self, jump: str | None) -> Endpoint | None:
@@ -232,26 +260,21 @@ class Workspace:
                 f"the jump host {parsed.host} has no pin", hint="sf server add NAME USER@HOST --jump … again"
             )
         name = f"jump host {parsed.host}"
-        return Endpoint(name, parsed.host, parsed.port, parsed.user, pin.host_keys, personal=True)
+        return Endpoint(name, parsed.host, parsed.port, parsed.user, pin.accepted_host_keys, personal=True)
 
     @asynccontextmanager
-    async def caller(self) -> AsyncIterator[Caller]:
-        """Connections with our SSH key; closed at the end."""
+    async def caller(self, signer: Signer | None = None) -> AsyncIterator[Caller]:
+        """Connections with our SSH key; closed at the end. With a `signer`, that key alone signs and logs in."""
         from ..rpc.call import Caller, Operator
         from ..transport.ssh import Connector
 
         name = f"{_login_name()}@{socket.gethostname()}"
         version = self.trust.version  # before our key: a fleet that is not to be trusted is not spoken for
-        operator = Operator(self.signer, version, self.chain, self.state / "sent.jsonl", name)
-        yield Caller(Connector([self._login_key()]), operator)
-
-    def _login_key(self) -> str:
-        """The private key that opens the forced-command login: a file that was named, else the command key."""
-        from ..trust import keyfile, keys
-
-        if self.settings.ssh_key_file:
-            return keyfile.read(Path(self.settings.ssh_key_file).expanduser())
-        return keys.private_text(self.signer) if isinstance(self.signer, keys.PrivateKey) else ""
+        sent = self.state / "sent.jsonl"
+        operator = Operator(signer or self.signer, version, self.chain, sent, name, self.folder.trust)
+        login = self.keyring.login_of(signer) if signer else self.keyring.login_keys()
+        async with Connector(login) as connector:
+            yield Caller(connector, operator)
 
     async def on_all(
         self, names: Collection[str], work: Callable[[Link], Awaitable[Reply]], report: Report
@@ -270,24 +293,14 @@ class Workspace:
         return tuple(done[name] for name in names)
 
 
-def _pins_signer(blob: bytes, data: bytes) -> bytes:
-    """Who signed these bytes; b"" when the signature is for others, as beside a file that is just being replaced."""
-    from ..trust import sshsig
-
-    try:
-        return sshsig.verify(blob, sshsig.PINS, data)
-    except TrustError:
-        return b""
-
-
 def jump_pin_name(host: str, port: int) -> str:
     """A jump host's entry in pins.toml."""
     return f"{JUMP}{host}" if port == 22 else f"{JUMP}{host}:{port}"
 
 
-async def open_workspace(settings: Settings) -> Workspace:
+async def open_workspace(settings: Settings, ask: Ask | None = None) -> Workspace:
     """The fleet that the options and the environment point to. Raises ConfigError when there is none."""
-    return Workspace(folders.find(settings.fleet or None, {}), settings)
+    return Workspace(folders.find(settings.fleet or None, {}), settings, ask)
 
 
 def _login_name() -> str:

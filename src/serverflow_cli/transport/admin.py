@@ -214,7 +214,23 @@ def _authentication(destination: Destination, passphrase: Callable[[str], str]) 
     """Keys that were named and nothing else; or what ssh(1) would try: the config's, the agent's, the default files."""
     found = own_login() | {"passphrase": passphrase, "preferred_auth": "publickey"}
     if destination.identity_files:
-        found["client_keys"] = [str(Path(file).expanduser()) for file in destination.identity_files]
+        files = [str(Path(file).expanduser()) for file in destination.identity_files]
+        # The agent may hold these; its other keys would come first, and sshd counts each (MaxAuthTries).
+        halves = _public_halves(files)
+        found |= {
+            "client_keys": files,
+            "agent_identities": halves,
+            "agent_path": found["agent_path"] if halves else None,
+        }
+    return found
+
+
+def _public_halves(files: list[str]) -> list[Any]:
+    """What can be read of keys without a passphrase; nothing in some old formats."""
+    found = []
+    for file in files:
+        with contextlib.suppress(OSError, library().KeyImportError):
+            found.append(library().read_public_key(file))
     return found
 
 

@@ -11,15 +11,15 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SfError, TrustError, Unreachable
 from .frames import ConnectionLost, FrameReader
+from .login import Login, LoginKeys, declined
 
 if TYPE_CHECKING:
     import asyncssh
@@ -28,6 +28,7 @@ KEX = ["curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256"
 CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr"]
 MACS = ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-256"]
 KEEPALIVE_S = 15
+ANNOUNCED_S = 1
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class Exec:
         except (OSError, library().Error):  # the network went; a server that hangs up is IncompleteReadError
             raise ConnectionLost("the connection was cut", server=self._name) from None
 
+    def close(self) -> None:
+        """Hang up, and leave the connection open for another request."""
+        self._process.close()
+
     async def complaint(self) -> SfError:
         """Why there was no HELLO, from what the login printed."""
         with contextlib.suppress(Exception):
@@ -103,23 +108,48 @@ def _find_nothing(name: str) -> str | None:  # noqa: ARG001  (the signature of c
 
 
 class Connector:
-    """Opens connections with one set of login keys: private keys as text, and an agent's socket path or ""."""
+    """Opens connections with one set of login keys. As a context manager it ends its talk with the agent."""
 
-    def __init__(self, private_keys: Sequence[str], agent: str = "", timeout: float = 15.0) -> None:
-        self._private_keys = tuple(private_keys)
-        self._agent = agent or None
+    def __init__(self, keys: LoginKeys, timeout: float = 15.0) -> None:
+        self._keys = Login(keys)
         self._timeout = timeout
         self._parsed: dict[str, Any] = {}
         self._held: dict[Endpoint, asyncssh.SSHClientConnection] = {}
 
-    @cached_property
-    def _keys(self) -> list[asyncssh.SSHKey]:
-        return [library().import_private_key(text) for text in self._private_keys]
+    async def __aenter__(self) -> Connector:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._keys.close()
 
     @contextlib.asynccontextmanager
-    async def hold(self, endpoint: Endpoint) -> AsyncIterator[None]:
-        """Keep one connection for several requests to the same server."""
-        async with self.connect(endpoint) as connection:
+    async def listen(self, endpoint: Endpoint) -> AsyncIterator[Callable[[], Awaitable[tuple[str, ...]]]]:
+        """Keep one connection, and hear which host keys the server announces on it (hostkeys-00@openssh.com, OpenSSH's
+        PROTOCOL, 2.5). What it gives waits for those of the pinned kinds that are not pinned; the server has proved
+        that it holds them, and that is no reason to trust them. Servers announce right after the login, if they do.
+        """
+        heard: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        kinds = {line.split(" ", 1)[0] for line in endpoint.host_keys}
+
+        def hear(added: Sequence[asyncssh.SSHKey], *_: object) -> None:
+            lines = (" ".join(key.export_public_key().decode().split()[:2]) for key in added)
+            if not heard.done():
+                heard.set_result(tuple(sorted(line for line in lines if line.split(" ", 1)[0] in kinds)))
+
+        async def announced() -> tuple[str, ...]:
+            await asyncio.wait({heard}, timeout=ANNOUNCED_S)
+            return heard.result() if heard.done() else ()
+
+        async with self.hold(endpoint, hear):
+            yield announced
+
+    @contextlib.asynccontextmanager
+    async def hold(self, endpoint: Endpoint, hear: Callable[..., None] | None = None) -> AsyncIterator[None]:
+        """Keep one connection for several requests to the same server; inside of such a block, the same one."""
+        if endpoint in self._held:
+            yield
+            return
+        async with self.connect(endpoint, hear) as connection:
             self._held[endpoint] = connection
             try:
                 yield
@@ -127,7 +157,9 @@ class Connector:
                 del self._held[endpoint]
 
     @contextlib.asynccontextmanager
-    async def connect(self, endpoint: Endpoint) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    async def connect(
+        self, endpoint: Endpoint, hear: Callable[..., None] | None = None
+    ) -> AsyncIterator[asyncssh.SSHClientConnection]:
         """A connection that is closed at the end, or the held one. Raises Unreachable or TrustError, with what to look
         at.
         """
@@ -136,7 +168,7 @@ class Connector:
             return
         async with contextlib.AsyncExitStack() as stack:
             tunnel = await stack.enter_async_context(self.connect(endpoint.jump)) if endpoint.jump else None
-            connection = await self._open(endpoint, tunnel)
+            connection = await self._open(endpoint, tunnel, hear)
             stack.callback(connection.abort)
             yield connection
 
@@ -150,7 +182,9 @@ class Connector:
         except (lib.Error, OSError) as error:
             raise ConnectionLost(f"the connection ended: {error}", server=endpoint.name) from error
 
-    async def _open(self, endpoint: Endpoint, tunnel: Any) -> asyncssh.SSHClientConnection:
+    async def _open(
+        self, endpoint: Endpoint, tunnel: Any, hear: Callable[..., None] | None
+    ) -> asyncssh.SSHClientConnection:
         try:
             async with asyncio.timeout(self._timeout):
                 # Before asyncssh is loaded: sshd starts meanwhile. A jump host may be an alias in ~/.ssh/config.
@@ -161,6 +195,7 @@ class Connector:
                     tunnel=tunnel or (),
                     sock=sock,
                     known_hosts=self._trusted(endpoint),
+                    server_host_keys_handler=hear,
                     preferred_auth="publickey",
                     kex_algs=KEX,
                     encryption_algs=CIPHERS,
@@ -169,18 +204,20 @@ class Connector:
                     server_host_key_algs=_algorithms(endpoint.host_keys),
                     keepalive_interval=KEEPALIVE_S,
                     login_timeout=0,
-                    **self._login(endpoint),
+                    **await self._login(endpoint),
                 )
                 return connection
         except TimeoutError:
             raise _timeout(endpoint, self._timeout) from None
         except (library().Error, OSError) as error:
+            if self._keys.declined and isinstance(error, library().PermissionDenied):
+                raise declined(endpoint.name) from None
             raise explain(error, endpoint) from error
 
-    def _login(self, endpoint: Endpoint) -> dict[str, Any]:
+    async def _login(self, endpoint: Endpoint) -> dict[str, Any]:
         if not endpoint.personal:
-            keys = self._keys or None
-            return {"username": endpoint.user, "client_keys": keys, "agent_path": self._agent, "config": None}
+            keys = await self._keys.pairs(library()) or None  # an empty list would mean those in ~/.ssh
+            return {"username": endpoint.user, "client_keys": keys, "agent_path": None, "config": None}
         return own_login() | ({"username": endpoint.user} if endpoint.user else {})
 
     def _trusted(self, endpoint: Endpoint) -> tuple[list[Any], list[Any], list[Any]]:
@@ -273,7 +310,8 @@ def explain(error: Exception, endpoint: Endpoint) -> SfError:
             "host key does not match the pinned key",
             server=endpoint.name,
             code="host-key-changed",
-            hint=f"if the server was reinstalled: sf server remove {endpoint.name} --forget, then sf server add; "
+            hint="pull the fleet folder: its key may have been rotated; "
+            f"if the server was reinstalled: sf server remove {endpoint.name} --forget, then sf server add; "
             "if not, someone may be in between",
         )
     if isinstance(error, asyncssh.HostKeyNotVerifiable):

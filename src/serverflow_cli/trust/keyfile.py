@@ -12,17 +12,26 @@ _LONGEST = 64 * 1024
 
 
 def create(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write a new file. Raises ConfigError when it exists or cannot be written."""
+    """Write a new file: all of it or, when something ends us before, nothing under its name.
+
+    Raises ConfigError when it exists or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        temporary.unlink(missing_ok=True)  # what an interrupted run left
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(temporary, path)  # unlike rename(2) it replaces nothing
+        finally:
+            temporary.unlink()
     except FileExistsError:
         raise ConfigError(f"{path} exists and is kept", hint="move it away, or choose another name") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
 
 
 def read(path: Path) -> str:
@@ -42,3 +51,14 @@ def read(path: Path) -> str:
         return data.decode("ascii")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a private key") from None
+
+
+def read_public(path: Path) -> str:
+    """The first line of a public key's file, which anyone may read. Raises ConfigError."""
+    try:
+        with path.open(encoding="ascii") as file:
+            return file.readline(_LONGEST).strip()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a public key") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None

@@ -16,7 +16,8 @@ from .sshsig import Signer
 _HEAD = "-----BEGIN OPENSSH PRIVATE KEY-----"
 _FOOT = "-----END OPENSSH PRIVATE KEY-----"
 _TYPE = b"ssh-ed25519"
-_PLAIN = b"openssh-key-v1\0" + b"\0\0\0\4none" * 2 + b"\0\0\0\0" + b"\0\0\0\1"  # no cipher, no kdf, one key
+_MAGIC = b"openssh-key-v1\0"
+_PLAIN = _MAGIC + b"\0\0\0\4none" * 2 + b"\0\0\0\0" + b"\0\0\0\1"  # no cipher, no kdf, one key
 _MAKE_ONE = "make an Ed25519 key: ssh-keygen -t ed25519"
 
 
@@ -36,6 +37,19 @@ class PrivateKey:
         from nacl.signing import SigningKey
 
         return SigningKey(self.seed).sign(message).signature
+
+
+@dataclass(frozen=True)
+class ClosedKey:
+    """A key of which only the public half can be read: a file with a passphrase, or a .pub file (then `text` is "")."""
+
+    public_key: bytes
+    where: str
+    text: str = field(default="", repr=False)
+
+    def open(self, passphrase: str) -> PrivateKey:
+        """Decrypt it. Raises TrustError when this is not its passphrase."""
+        return _decrypt(self, passphrase)
 
 
 def generate(path: Path, comment: str) -> Signer:
@@ -63,18 +77,47 @@ def load(path: Path, passphrase: str | None = None) -> Signer:
     Raises ConfigError when the file cannot be read, is open to others (as ssh(1) does) or holds no Ed25519 key;
     TrustError when it needs a passphrase, or another one.
     """
-    return _parse_private(keyfile.read(path), passphrase, str(path))
+    key = _parse_private(keyfile.read(path), str(path))
+    if isinstance(key, PrivateKey):
+        return key
+    if passphrase is None:
+        raise TrustError(f"{path} has a passphrase, and nobody was asked for it", hint=f"ssh-add {path}")
+    return key.open(passphrase)
 
 
-def from_text(text: str, passphrase: str | None = None) -> Signer:
-    """Read an OpenSSH private key from an environment variable. Raises as `load` does."""
-    return _parse_private(text, passphrase, "the key in the environment")
+def read(path: Path) -> PrivateKey | ClosedKey:
+    """What the file of a private key says without a passphrase, or a .pub file. Raises ConfigError as `load` does."""
+    if path.suffix != ".pub":
+        return _parse_private(keyfile.read(path), str(path))
+    line = keyfile.read_public(path)
+    kind = line.split(" ", 1)[0]
+    if kind != _TYPE.decode():
+        raise _other_type(kind[:60], str(path))
+    return ClosedKey(parse_public(line), str(path))
+
+
+def from_text(text: str) -> PrivateKey:
+    """Read an OpenSSH private key from an environment variable. Raises ConfigError; TrustError for a passphrase."""
+    key = _parse_private(text, "the key in the environment")
+    if isinstance(key, PrivateKey):
+        return key
+    raise TrustError(
+        f"{key.where} has a passphrase", hint="take it off a copy with ssh-keygen -p, or name its file in SF_KEY_FILE"
+    )
 
 
 def private_text(key: PrivateKey) -> str:
     """The key as an OpenSSH private key file holds it, not encrypted."""
     text = base64.b64encode(_plain_blob(key, key.comment.encode(), os.urandom(4))).decode()
     return "\n".join((_HEAD, *(text[start : start + 70] for start in range(0, len(text), 70)), _FOOT, ""))
+
+
+def blob_of(line: str) -> bytes:
+    """What base64 holds in a public key's line, of whatever type. Raises ConfigError."""
+    try:
+        return base64.b64decode(line.split(" ")[1], validate=True)
+    except (IndexError, ValueError):
+        raise ConfigError(f"{line[:60]!a} is not a public key") from None
 
 
 def parse_public(line: str) -> bytes:
@@ -96,27 +139,38 @@ def parse_public(line: str) -> bytes:
 
 def public_line(public_key: bytes, comment: str = "") -> str:
     """`ssh-ed25519 AAAA… comment`."""
-    encoded = base64.b64encode(_string(_TYPE) + _string(public_key)).decode()
+    encoded = base64.b64encode(public_blob(public_key)).decode()
     return f"ssh-ed25519 {encoded} {comment}".rstrip()
+
+
+def public_blob(public_key: bytes) -> bytes:
+    """The key as it is on the wire: what base64 holds in its line."""
+    return _string(_TYPE) + _string(public_key)
 
 
 def fingerprint(public_key: bytes) -> str:
     """`SHA256:…` as `ssh-keygen -l` prints it."""
-    digest = hashlib.sha256(_string(_TYPE) + _string(public_key)).digest()
+    digest = hashlib.sha256(public_blob(public_key)).digest()
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def _parse_private(text: str, passphrase: str | None, where: str) -> Signer:
+def ssh_fingerprint(line: str) -> str:
+    """`SHA256:…` of any public SSH key, `TYPE AAAA… [comment]`, as `ssh-keygen -l` prints it."""
+    digest = hashlib.sha256(base64.b64decode(line.split(" ")[1])).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _parse_private(text: str, where: str) -> PrivateKey | ClosedKey:
     lines = text.strip().splitlines()
     if len(lines) < 3 or lines[0] != _HEAD or lines[-1] != _FOOT:
         raise ConfigError(f"{where} is not a private key in OpenSSH's format", hint=_MAKE_ONE)
     try:
         blob = base64.b64decode("".join(lines[1:-1]), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ConfigError(f"{where} has damaged base64") from None
     if blob.startswith(_PLAIN):
         return _parse_plain(blob, where)
-    return _parse_encrypted(text, passphrase, where)
+    return ClosedKey(_public_half(blob, where), where, text)
 
 
 def _parse_plain(blob: bytes, where: str) -> PrivateKey:
@@ -148,25 +202,35 @@ def _plain_blob(key: PrivateKey, comment: bytes, check: bytes) -> bytes:
     return _PLAIN + _string(public) + _string(private + bytes(range(1, 1 + -len(private) % 8)))
 
 
-def _parse_encrypted(text: str, passphrase: str | None, where: str) -> PrivateKey:
+def _public_half(blob: bytes, where: str) -> bytes:
+    """What an encrypted file says of itself: cipher, kdf, its options, the number of keys, and the public key."""
+    rest = blob.removeprefix(_MAGIC)
+    for _ in range(3):
+        rest = _take(rest)[1]
+    public, private = _take(rest[4:])
+    kind, _ = _take(public)
+    if kind and kind != _TYPE:
+        raise _other_type(kind.decode("ascii", "replace"), where)
+    if not blob.startswith(_MAGIC) or rest[:4] != b"\0\0\0\1" or public != public_blob(public[-32:]) or not private:
+        raise ConfigError(f"{where} is a damaged private key")
+    return public[-32:]
+
+
+def _decrypt(closed: ClosedKey, passphrase: str) -> PrivateKey:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-    if passphrase is None:
-        raise TrustError(
-            f"{where} has a passphrase, and nobody was asked for it",
-            hint="this version signs with keys without one: leave --key out and sf init makes its own",
-        )
+    secret = passphrase.encode("utf-8", "surrogateescape")  # as the terminal sent it
     try:
-        key = load_ssh_private_key(text.strip().encode() + b"\n", passphrase.encode())
+        key = load_ssh_private_key(closed.text.strip().encode() + b"\n", secret)
     except UnsupportedAlgorithm as error:
-        raise ConfigError(f"{where} cannot be decrypted here: {error}", hint=_MAKE_ONE) from None
+        raise ConfigError(f"{closed.where} cannot be decrypted here: {error}", hint=_MAKE_ONE) from None
     except (ValueError, TypeError):
-        raise TrustError(f"{where} does not open with this passphrase") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _other_type(type(key).__name__.lstrip("_").removesuffix("PrivateKey"), where)
-    return PrivateKey(key.public_key().public_bytes_raw(), key.private_bytes_raw())
+        raise TrustError(f"{closed.where} does not open with this passphrase", code="wrong-passphrase") from None
+    if not isinstance(key, Ed25519PrivateKey) or key.public_key().public_bytes_raw() != closed.public_key:
+        raise ConfigError(f"{closed.where} is a damaged private key")
+    return PrivateKey(closed.public_key, key.private_bytes_raw())
 
 
 def _other_type(kind: str, where: str) -> ConfigError:

@@ -17,7 +17,9 @@ COMMAND = "command.v1@serverflow"
 TRUST = "trust.v1@serverflow"
 BUNDLE = "bundle.v1@serverflow"
 RECEIPT = "receipt.v1@serverflow"
+IDENTITY = "identity.v1@serverflow"
 PINS = "pins.v1@serverflow"
+SECRETS = "secrets.v1@serverflow"
 CHECKPOINT = "checkpoint.v1@serverflow"
 
 _TYPE = b"ssh-ed25519"
@@ -70,6 +72,14 @@ def verify(blob: bytes, namespace: str, body: bytes) -> bytes:
     except (CryptoError, ValueError):
         raise TrustError("the signature is not valid") from None
     return public_key
+
+
+def signer_of(blob: bytes, namespace: str, body: bytes) -> bytes:
+    """The same, for one signature of several: b"" when it is not valid for these bytes."""
+    try:
+        return verify(blob, namespace, body)
+    except TrustError:
+        return b""
 
 
 def armor(blob: bytes) -> str:

@@ -201,11 +201,11 @@ def _wrong_in_key(key: CommandKey) -> Iterator[str]:
         yield "the name must be of a-z, 0-9, dot, dash and underscore"
     if not _is_time(key.not_before) or not _is_time(key.expires):
         yield "its dates must be times in milliseconds"
-    if not all(map(_is_login_key, key.ssh)):
+    if not all(map(is_login_key, key.ssh)):
         yield "a login key must be an Ed25519 key without a comment"
     if not all(map(_is_network, key.addresses)):
         yield "an address must be an IP address, or a network without host bits"
-    if key.seal and not (_matches(_SEAL, key.seal.key) and all(_matches(_SECRET, one) for one in key.seal.secrets)):
+    if key.seal and not (is_seal_key(key.seal.key) and all(_matches(_SECRET, one) for one in key.seal.secrets)):
         yield "its seal must be an X25519 key and names of secrets"
     for grant in key.grants:
         if not all(_matches(_ACTION, one) for one in grant.actions) or _repeats(grant.actions):
@@ -220,6 +220,16 @@ def _matches(pattern: re.Pattern[str], value: Any) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
+def is_name(value: Any) -> bool:
+    """Whether it can be a key's name."""
+    return _matches(_NAME, value)
+
+
+def is_seal_key(value: Any) -> bool:
+    """Whether it is an X25519 public key as the trust file has it."""
+    return _matches(_SEAL, value)
+
+
 def _is_time(value: Any) -> bool:
     return type(value) is int and 0 <= value <= LATEST_MS
 
@@ -228,7 +238,8 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _is_login_key(line: Any) -> bool:
+def is_login_key(line: Any) -> bool:
+    """Whether it is an SSH key that may open the login, without a comment."""
     match = _LOGIN.fullmatch(line) if isinstance(line, str) else None
     try:
         blob = base64.b64decode(match[2], validate=True) if match else b""
