@@ -10,50 +10,29 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import layout
+import segments
 import store
 from signing import RECEIPT, Identity
 
 DENIALS_AN_HOUR = 60
+#: Bytes of the chain that are searched for a receipt.
+_SEARCHED = 4 << 20
 
 
 def last_receipt() -> tuple[int, str]:
     """Sequence number and hash of the newest receipt; (0, "") for an empty chain."""
-    line = _last_line()
-    if not line:
-        return 0, ""
-    return int(json.loads(json.loads(line)["body"])["seq"]), hashlib.sha256(line).hexdigest()
+    line = next(segments.newest(), b"")
+    return (segments.seq_of(line), hashlib.sha256(line).hexdigest()) if line else (0, "")
 
 
-def _last_line() -> bytes:
-    """The last complete line, read from the tail. A torn line, from a crash, was never sent to anyone and does not
-    count.
-    """
-    try:
-        with open(layout.CHAIN, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            window = 65536
-            while True:
-                start = max(0, size - window)
-                file.seek(start)
-                data = file.read(size - start)
-                end = data.rfind(b"\n")
-                begin = data.rfind(b"\n", 0, end) if end > 0 else -1
-                if end >= 0 and (begin >= 0 or start == 0):
-                    return data[begin + 1 : end]
-                if start == 0:
-                    return b""
-                window *= 4
-    except FileNotFoundError:
-        return b""
-
-
-def lines() -> list[bytes]:
-    """All complete lines, oldest first."""
-    data = store.read_file(layout.CHAIN) or b""
-    return data[: data.rfind(b"\n") + 1].splitlines()
+def page(segment: int, offset: int) -> dict[str, Any]:
+    """A part of the chain (segments.py), while nobody closes a segment."""
+    with _lock():
+        return segments.page(segment, offset)
 
 
 def append_receipt(identity: Identity, receipt: dict[str, Any], *, ballast: bool = True) -> bytes:
@@ -81,11 +60,10 @@ def append_denial(identity: Identity, receipt: dict[str, Any]) -> bytes | None:
 
 
 def _append_receipt(identity: Identity, receipt: dict[str, Any], ballast: bool) -> bytes:
+    segments.keep_bounded(identity)
     seq, previous = last_receipt()
     body = store.encode(dict(receipt, seq=seq + 1, prev_receipt=previous))
-    blob = identity.sign(RECEIPT, body)
-    entry = {"body": body.decode(), "sig": base64.b64encode(blob).decode()}
-    line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+    blob, line = segments.signed_line(identity, RECEIPT, body)
     try:
         _append(line)
     except OSError as error:
@@ -118,29 +96,21 @@ def _denials_this_hour() -> int:
 
 
 def _append(line: bytes) -> None:
-    with open(os.open(layout.CHAIN, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
-        data_end = _complete_size(file.fileno())
-        file.truncate(data_end)
-        file.seek(data_end)
-        try:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
-        except OSError:
-            file.truncate(data_end)
-            raise
+    segments.append(layout.CHAIN, line)
 
 
-def _complete_size(descriptor: int) -> int:
-    size = os.fstat(descriptor).st_size
-    position = size
-    while position > 0:
-        start = max(0, position - 65536)
-        end = os.pread(descriptor, position - start, start).rfind(b"\n")
-        if end >= 0:
-            return start + end + 1
-        position = start
-    return 0
+def settle() -> None:
+    """Finish or give up a switch of the identity key that was cut off."""
+    if os.path.lexists(layout.IDENTITY_SWITCH):
+        with _lock():
+            pass
+
+
+def _settle() -> None:
+    if os.path.lexists(layout.IDENTITY_SWITCH):
+        import rekey
+
+        rekey.settle()
 
 
 @contextlib.contextmanager
@@ -148,7 +118,9 @@ def _lock() -> Iterator[None]:
     descriptor = os.open(layout.CHAIN + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _settle()
         yield
+        _settle()
     finally:
         os.close(descriptor)
 
@@ -164,23 +136,13 @@ def find_receipt(op_id: str, body_sha256: str) -> bytes | None:
     """The frame of an operation's receipt, from the chain. Not every entry with its id is one: denials of another
     command that named the same id are there too, so the hash of the command's body has to agree.
     """
-    for line in reversed(_tail(store.OPS_KEPT)):
+    size = 0
+    for line in islice(segments.newest(), store.OPS_KEPT):
+        size += len(line)
+        if size > _SEARCHED:
+            break
         entry = json.loads(line)
         body = json.loads(entry["body"])
         if (body["op_id"], body["body_sha256"]) == (op_id, body_sha256):
             return _signed(base64.b64decode(entry["sig"]), entry["body"].encode())
     return None
-
-
-def _tail(count: int) -> list[bytes]:
-    """The last complete lines of the chain, oldest first; never more than 4 MiB of it is read."""
-    try:
-        with open(layout.CHAIN, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - (4 << 20))
-            file.seek(start)
-            data = file.read()
-    except FileNotFoundError:
-        return []
-    lines = data[: data.rfind(b"\n") + 1].splitlines()
-    return lines[1 if start else 0 :][-count:]

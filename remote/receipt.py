@@ -26,6 +26,7 @@ def context(
         "actor": {"name": key_name, "key": key_fingerprint, "says": command["actor"]},
         "started_at": store.now_ms(),
         "versions": versions,
+        "anchor": command["prev_receipt"],
     }
 
 

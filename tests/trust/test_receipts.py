@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,16 +12,23 @@ import pytest
 
 from serverflow_cli.errors import TrustError
 from serverflow_cli.trust import receipts, sshsig
-from serverflow_cli.trust.keys import new_private_key
+from serverflow_cli.trust.keys import PrivateKey, new_private_key
 
 WEB = new_private_key("web1")
 OTHER = new_private_key("other")
 SERVER = "5e" * 32
-PINNED = {SERVER: WEB.public_key}
+ELSEWHERE = itertools.count(100, 10)
+PINNED = {SERVER: [WEB.public_key]}
+
+
+def said(seq: int = 0, prev: str = "", **more: object) -> bytes:
+    """A receipt's body, as far as the chain looks at it. Not neighbours at the server unless the numbers say so."""
+    seq = seq or next(ELSEWHERE)
+    return json.dumps({"server_id": SERVER, "seq": seq, "prev_receipt": prev, **more}, ensure_ascii=False).encode()
 
 
 def add(path: Path, number: int) -> str:
-    body = json.dumps({"server_id": SERVER, "n": number, "text": "é\u2028\n" + "x" * 300}, ensure_ascii=False).encode()
+    body = said(n=number, text="é\u2028\n" + "x" * 300)
     return receipts.append(path, SERVER, body, sshsig.sign(WEB, sshsig.RECEIPT, body), 1_000 + number)
 
 
@@ -57,7 +65,7 @@ def add_hash(log: Path) -> str:
 
 
 def test_a_line_longer_than_a_block(log: Path) -> None:
-    body = json.dumps({"server_id": SERVER, "text": "x" * 200_000}).encode()
+    body = said(text="x" * 200_000)
     big = receipts.append(log, SERVER, body, sshsig.sign(WEB, sshsig.RECEIPT, body), 0)
     assert receipts.last_hash(log) == big
     add(log, 6)
@@ -104,13 +112,48 @@ def test_changes_show(log: Path) -> None:
         assert receipts.verify(log, PINNED)
 
 
+def store(path: Path, body: bytes, key: PrivateKey = WEB, namespace: str = sshsig.RECEIPT) -> None:
+    receipts.append(path, SERVER, body, sshsig.sign(key, namespace, body), 0)
+
+
 def test_only_the_pinned_key_counts(log: Path) -> None:
-    assert len(receipts.verify(log, {})) == 5
-    assert len(receipts.verify(log, {SERVER: OTHER.public_key})) == 5
-    body = json.dumps({"server_id": SERVER}).encode()
-    receipts.append(log, SERVER, body, sshsig.sign(OTHER, sshsig.RECEIPT, body), 0)
-    receipts.append(log, SERVER, body, sshsig.sign(WEB, sshsig.HELLO, body), 0)
-    assert [problem.split(":")[0] for problem in receipts.verify(log, PINNED)] == ["line 6", "line 7"]
+    assert len(receipts.verify(log, {})) == 1
+    assert len(receipts.verify(log, {SERVER: [OTHER.public_key]})) == 5
+    store(log, said(), OTHER)
+    store(log, said(), WEB, sshsig.HELLO)
+    assert [problem.split(":")[0] for problem in receipts.verify(log, PINNED)] == ["line 7", "line 6"]
+
+
+def test_an_older_key_signs_nothing_newer(log: Path) -> None:
+    """By the server's numbers: a receipt may come here late."""
+    keys = {SERVER: [WEB.public_key, OTHER.public_key]}
+    store(log, said(seq=9_000), OTHER)
+    store(log, said(seq=8_990), WEB)
+    assert receipts.verify(log, keys) == []
+    store(log, said(seq=9_010), WEB)
+    assert receipts.verify(log, keys) == ["line 8: it was signed by a key that had been replaced before"]
+
+
+def test_a_server_that_tells_two_stories(log: Path) -> None:
+    store(log, said(seq=50))
+    store(log, said(seq=50))
+    assert receipts.verify(log, PINNED) == []  # the same receipt again
+    store(log, said(seq=51, prev="ab" * 32))
+    store(log, said(seq=50, other=True))
+    assert [problem.split(":")[0] for problem in receipts.verify(log, PINNED)] == ["line 9", "line 8"]
+
+
+def test_the_newest_first(log: Path, tmp_path: Path) -> None:
+    with log.open("ab") as file:
+        file.write(b"torn")
+    assert [entry.receipt["n"] for entry in receipts.newest(log)] == [4, 3, 2, 1, 0]
+    assert list(receipts.newest(tmp_path / "nothing")) == []
+    store(log, said(n=5, text="x" * 200_000))
+    store(log, said(n=6))
+    assert [entry.receipt["n"] for entry in receipts.newest(log)] == [6, 5, 4, 3, 2, 1, 0]
+    log.write_bytes(b"{}\n" + log.read_bytes())
+    with pytest.raises(TrustError, match="damaged"):
+        list(receipts.newest(log))
 
 
 def test_entries_stop_at_damage(log: Path) -> None:

@@ -42,6 +42,7 @@ def identity(tmp_path: Path) -> Identity:
 
 def body(op_id: str = OP, sha256: str = "a" * 64, outcome: str = "done") -> dict[str, Any]:
     told = {"challenge": "", "server_id": "", "op_id": op_id, "action": "service.restart", "action_version": 1}
+    told["prev_receipt"] = "ab" * 32
     about = receipt.context({**told, "mode": "run", "actor": ""}, b"", "", "", "", {"trust": 1, "bundle": 1})
     return receipt.build({**about, "body_sha256": sha256}, outcome)
 

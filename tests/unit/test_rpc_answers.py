@@ -19,7 +19,7 @@ RECEIPT: dict[str, Any] = {
     "output": {"sha256": HASH, "length": 0, "truncated": False}, "sandbox": {"profile": "svc", "effective": {}},
     "changes": [{"verb": "run", "kind": "unit", "name": "cron.service", "fields": {"restart": [None, "active"]}}],
     "data": {}, "plan_sha256": "", "safe": None, "versions": {"trust": 1, "bundle": 1}, "base": None, "trigger": "",
-    "seq": 1, "prev_receipt": "",
+    "anchor": "", "seq": 1, "prev_receipt": "",
 }  # fmt: skip
 
 
@@ -43,7 +43,9 @@ def test_a_proper_receipt_is_read() -> None:
         {"base": "x"},
         {"seq": -1},
         {"seq": True},
-        {"extra": 1},
+        {"v": 0},
+        {"v": True},
+        {"v": "1"},
     ],
     ids=repr,
 )
@@ -52,6 +54,17 @@ def test_what_makes_no_sense_is_refused(change: dict[str, Any]) -> None:
         answers.receipt(json.dumps({**RECEIPT, **change}).encode(), "web1")
     assert caught.value.code == "bad-answer"
     assert caught.value.server == "web1"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"v": 2}, {"extra": 1}, {"v": 2, "extra": {"any": [None]}}, {"v": 2, "seq": "in words"}],
+    ids=repr,
+)
+def test_a_newer_server_is_not_understood_by_halves(change: dict[str, Any]) -> None:
+    with pytest.raises(TrustError) as caught:
+        answers.receipt(json.dumps({**RECEIPT, **change}).encode(), "web1")
+    assert (caught.value.code, caught.value.hint, caught.value.server) == ("newer-server", "update sf", "web1")
 
 
 @pytest.mark.parametrize(

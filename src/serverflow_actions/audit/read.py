@@ -13,7 +13,10 @@ from ..kit.core import by_the_runner
     profile="core",
     locks=(),
     timeout=60,
-    params=(param("since", "integer", "First sequence number", default=1, minimum=1),),
+    params=(
+        param("segment", "integer", "Which segment of the chain; 0 for the checkpoints", default=0, minimum=0),
+        param("offset", "integer", "Where in it to begin, in bytes", default=0, minimum=0),
+    ),
 )
 def read(_: Params, __: Probe) -> None:
     by_the_runner()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from serverflow_actions import registry
@@ -13,31 +16,68 @@ from ..errors import TrustError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
 from .times import rfc3339
-from .workspace import Workspace
+from .workspace import RETIRED, Workspace
 
 if TYPE_CHECKING:
+    from ..config.pins import Pin
     from ..rpc.call import Caller
     from ..rpc.hello import Link
+    from ..trust.receipts import Entry
+    from ..trust.serverchain import Head, Own, ServerChain
+
+_SHOWN = 50
 
 
-async def log(workspace: Workspace, *, limit: int) -> CommandResult:
-    """The newest receipts: who did what where, and how it ended."""
-    from collections import deque
+@dataclass(frozen=True)
+class Query:
+    """Which receipts to show. What is "" or None lets all through; `since` in ms since 1970, by the servers' clocks."""
 
+    servers: str | None = None
+    actor: str = ""
+    action: str = ""
+    outcome: str = ""
+    since: int | None = None
+    limit: int = 20
+
+    def matches(self, receipt: Mapping[str, Any]) -> bool:
+        """Whether it is one of these; its server is not looked at."""
+        return (
+            (not self.actor or receipt["actor"]["name"] == self.actor)
+            and (not self.action or fnmatchcase(receipt["action"], self.action))
+            and (not self.outcome or receipt["outcome"] == self.outcome)
+            and (self.since is None or receipt["finished_at"] >= self.since)
+        )
+
+
+async def log(workspace: Workspace, query: Query) -> CommandResult:
+    """Receipts, the newest first: who did what where, and how it ended. Raises UsageError for an unknown server."""
     from ..trust import receipts
 
-    names = {pin.server_id: name for name, pin in workspace.pins.items()}
-    rows = deque(
-        (
-            _row(entry.receipt, names.get(entry.server, entry.server[:12]))
-            for entry in receipts.entries(workspace.chain)
-        ),
-        maxlen=limit,
-    )
-    return CommandResult(workspace.label, data={"receipts": list(reversed(rows))})
+    names = {pin.server_id: name for name, pin in workspace.pins.items() if pin.server_id}
+    wanted = None if query.servers is None else _server_ids(workspace, query.servers)
+    rows = _rows(receipts.newest(workspace.chain), query, wanted, names)
+    return CommandResult(workspace.label, data={"receipts": list(islice(rows, query.limit))})
 
 
-def _row(receipt: dict[str, Any], server: str) -> dict[str, Any]:
+def _server_ids(workspace: Workspace, selector: str) -> set[str]:
+    """A server that has left is named as its pin is: it is in no role and matches no pattern."""
+    left = workspace.pins.get(selector) if selector.startswith(RETIRED) else None
+    names = [selector] if left else workspace.select(selector)
+    return {workspace.pins[name].server_id for name in names if name in workspace.pins}
+
+
+def _rows(
+    entries: Iterator[Entry], query: Query, wanted: set[str] | None, names: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        if wanted is not None and entry.server not in wanted:
+            continue
+        receipt = entry.receipt
+        if query.matches(receipt):
+            yield {**_row(receipt, names.get(entry.server, entry.server[:12])), "server_id": entry.server}
+
+
+def _row(receipt: Mapping[str, Any], server: str) -> dict[str, Any]:
     return {
         "at": rfc3339(receipt["finished_at"]),
         "server": server,
@@ -46,66 +86,192 @@ def _row(receipt: dict[str, Any], server: str) -> dict[str, Any]:
         "action": receipt["action"],
         "outcome": receipt["outcome"],
         "op": receipt["op_id"],
+        "mode": receipt["mode"],
+        "key": receipt["actor"]["key"],
+        "says": receipt["actor"]["says"],
+        "code": receipt["code"],
+        "message": receipt["message"],
+        "trigger": receipt["trigger"],
+        "versions": {**receipt["versions"], "action": receipt["action_version"]},
+        "started_at": rfc3339(receipt["started_at"]),
     }
 
 
 async def verify(workspace: Workspace, *, against: str | None, report: Report) -> CommandResult:
-    """Check our chain; with `against`, the chains of these servers too, and that none of our receipts is missing there.
+    """Check our chain; with `against`, the chains of these servers too, and each beside the other.
 
-    Raises TrustError with everything that is wrong.
+    A server whose chain is not sound has a TrustError (code audit) with all that is wrong. What is wrong with ours is
+    in `data`, as `problems`, so that it hides no server's.
     """
     from ..trust import receipts
-    from ..trust.keys import parse_public
+    from ..trust.serverchain import ServerChain
 
-    identities = {pin.server_id: parse_public(pin.identity) for pin in workspace.pins.values() if pin.identity}
-    problems = receipts.verify(workspace.chain, identities)
+    keys = _identities(workspace.pins.values())
+    problems = receipts.verify(workspace.chain, keys)
+    data: dict[str, Any] = {"receipts": receipts.count(workspace.chain), "chain": "broken" if problems else "sound"}
     if problems:
-        raise TrustError("; ".join(problems[:20]), code="audit", hint=f"the chain is {workspace.chain}")
-    entries = list(receipts.entries(workspace.chain))
-    ours: dict[str, list[str]] = {}
-    for entry in entries:
-        ours.setdefault(entry.server, []).append(entry.body)
-    data: dict[str, Any] = {"receipts": len(entries), "chain": "sound"}
+        data["problems"] = problems
     if against is None:
         return CommandResult(workspace.label, data=data)
+    names = workspace.select(against)
     async with workspace.caller() as caller:
 
-        async def work(link: Link) -> Reply:
-            bodies = await _server_chain(caller, link, report)
-            missing = [body for body in ours.get(link.server_id, []) if body not in bodies]
-            if missing:
-                seqs = ", ".join(str(json.loads(body)["seq"]) for body in missing[:10])
-                raise TrustError(f"receipts that we hold are not in its chain: {seqs}", server=link.name, code="audit")
-            return Reply(
-                "", "done", data={"entries": len(bodies), "ours": len(ours.get(link.server_id, [])), "chain": "sound"}
-            )
+        def ours() -> dict[str, Own]:
+            return receipts.own(workspace.chain, {caller.acts_as})
 
-        servers = await workspace.on_all(workspace.select(against), work, report)
+        own = ours()
+        heads = _Heads(workspace.state / "heads.json")
+
+        async def work(link: Link) -> Reply:
+            mine = own.get(link.server_id, own[""])
+            chain = ServerChain(link.server_id, keys[link.server_id], mine, heads.of(link))
+            chain = await _server_chain(caller, link, chain, report)
+            now = ours() if chain.doubtful else own
+            chain.end(now.get(link.server_id, now[""]))
+            notes = tuple(_notes(chain))
+            if chain.problems:
+                error = TrustError(told("its chain is not sound", chain.problems), server=link.name, code="audit")
+                error.reply = Reply("", "failed", notes=notes)
+                raise error
+            heads.keep(link, chain.head)
+            told_of = {"entries": chain.entries, "ours": len(mine.held), "chain": "sound"}
+            return Reply("", "done", data=told_of, notes=notes)
+
+        servers = await workspace.on_all(names, work, report)
         return CommandResult(workspace.label, servers=servers, data=data)
 
 
-async def _server_chain(caller: Caller, link: Link, report: Report) -> set[str]:
-    """All bodies of the server's chain, each checked: signature, sequence, and the hash of the line before. Raises
-    TrustError.
-    """
-    from ..trust import sshsig
+def told(what: str, problems: Sequence[str]) -> str:
+    """A message with a line for each problem."""
+    rest = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    return "\n".join([f"{what}:", *problems[:_SHOWN], *rest]) if len(problems) > 1 else f"{what}: {problems[0]}"
 
+
+def _identities(pins: Iterable[Pin]) -> dict[str, Sequence[bytes]]:
+    """The keys of each server that was ever pinned, oldest first."""
+    from ..trust.keys import parse_public
+
+    return {pin.server_id: [parse_public(key) for key in pin.identities] for pin in pins if pin.server_id}
+
+
+def _notes(chain: ServerChain) -> Iterator[str]:
+    """What is no forgery: an interrupted connection leaves a receipt there that never came here."""
+    fetched = [lost for lost in chain.lost if lost.outcome != "denied"]
+    for lost in fetched[:_SHOWN]:
+        yield f"the receipt of {lost.action} (entry {lost.seq}) never came here: sf op status {lost.op_id}"
+    if len(fetched) > _SHOWN:
+        yield f"nor did those of {len(fetched) - _SHOWN} more"
+    if len(fetched) < len(chain.lost):
+        seqs = ", ".join(str(lost.seq) for lost in chain.lost if lost.outcome == "denied")
+        yield f"denials of what was sent from here never came here: entries {seqs}"
+    if chain.dropped:
+        yield f"it has dropped its entries up to {chain.dropped}, as its checkpoints say"
+
+
+async def _server_chain(caller: Caller, link: Link, empty: ServerChain, report: Report) -> ServerChain:
+    """The whole chain, read into one that is like `empty`; its end is not judged yet."""
     version = registry.load("audit.read").version
-    bodies: set[str] = set()
-    number, previous = 0, ""
+
+    async def page_at(segment: int, offset: int) -> _Page:
+        params = {"segment": segment, "offset": offset}
+        request = Request("audit.read", params, read_only=True, timeout_s=60)
+        answer = await caller.call(link, request, new_ulid(), version, report)
+        return _page(answer.data, offset, link.name)
+
     async with caller.hold(link):
-        while True:
-            request = Request("audit.read", {"since": number + 1}, read_only=True, timeout_s=60)
-            page = await caller.call(link, request, new_ulid(), version, report)
-            for line in page.data["lines"]:
-                number += 1
-                entry = json.loads(line)
-                body = str(entry["body"])
-                receipt = json.loads(body)
-                signer = sshsig.verify(base64.b64decode(entry["sig"]), sshsig.RECEIPT, body.encode())
-                if signer != link.identity or receipt["seq"] != number or receipt["prev_receipt"] != previous:
-                    raise TrustError(f"its chain is broken at entry {number}", server=link.name, code="audit")
-                previous = hashlib.sha256(str(line).encode()).hexdigest()
-                bodies.add(body)
-            if number >= page.data["total"] or not page.data["lines"]:
-                return bodies
+        # The server may drop its oldest segment while we read; hardly twice. What is gone for good is judged.
+        for patient in (True, True, False):
+            chain = empty.again()
+            if await _read(chain, page_at, patient):
+                break
+    return chain
+
+
+async def _read(chain: ServerChain, page_at: _PageAt, patient: bool) -> bool:
+    """From the checkpoints to the newest receipt. False when a segment was dropped before we came to it and we are
+    patient enough to begin again.
+    """
+    async for page in _pages(page_at, 0):
+        for line in page.lines:
+            chain.checkpoint(line)
+    chain.begin()
+    segment, last = chain.first_segment, chain.closed_segments + 1
+    while segment <= last:
+        before = chain.entries
+        async for page in _pages(page_at, segment):
+            if page.first > segment and patient:
+                return False
+            last = max(last, page.last)
+            for line in page.lines:
+                chain.add(line)
+        if chain.entries == before and segment > chain.closed_segments:
+            break  # whatever it says of further ones
+        segment += 1
+    return True
+
+
+async def _pages(page_at: _PageAt, segment: int) -> AsyncIterator[_Page]:
+    offset, more = 0, True
+    while more:
+        page = await page_at(segment, offset)
+        yield page
+        offset, more = page.next, page.more
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What `audit.read` answers (docs/protocol.md)."""
+
+    lines: Sequence[str]
+    next: int
+    more: bool
+    first: int
+    last: int
+
+
+_PageAt = Callable[[int, int], Awaitable[_Page]]
+
+
+def _page(data: Mapping[str, Any], offset: int, server: str) -> _Page:
+    """Raises TrustError for what makes no sense: a page has to bring us forward."""
+    try:
+        page = _Page(**data)
+        numbers = (page.next, page.first, page.last)
+        sane = isinstance(page.lines, list) and all(isinstance(line, str) for line in page.lines)
+        sane = sane and all(type(number) is int for number in numbers) and (page.next > offset or not page.more)
+    except TypeError:
+        sane = False
+    if not sane:
+        raise TrustError("the server's answer cannot be read", server=server, code="bad-answer")
+    return page
+
+
+class _Heads:
+    """How far each server's chain went when it was last found sound: what was cut off since then is missed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def of(self, link: Link) -> Head | None:
+        from ..trust.serverchain import Head
+
+        try:
+            found = self._read()[link.server_id]
+            return Head(int(found["seq"]), str(found["hash"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def keep(self, link: Link, head: Head | None) -> None:
+        from ..config.atomic import locked, write_atomic
+
+        if head:
+            with locked(self._path):
+                heads = {**self._read(), link.server_id: asdict(head)}
+                write_atomic(self._path, json.dumps(heads, indent=1).encode(), 0o600)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._path.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}

@@ -62,6 +62,10 @@ def _number(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
+def _first_version(value: Any) -> bool:
+    return type(value) is int and value == 1
+
+
 def _time(value: Any) -> bool:
     return _number(value) and value <= _LATEST_MS
 
@@ -111,13 +115,13 @@ def _changes(value: Any) -> bool:
 
 
 _HELLO: Mapping[str, Check] = {
-    "v": _number, "typ": _one_of("hello"), "nonce": _text, "challenge": _text, "server_id": _text,
+    "v": _first_version, "typ": _one_of("hello"), "nonce": _text, "challenge": _text, "server_id": _text,
     "trust_version": _number, "bundle_version": _number, "boot": _text, "clock": _time, "last_receipt": _text,
     "pending": _text,
 }  # fmt: skip
 
 _RECEIPT: Mapping[str, Check] = {
-    "v": _number, "typ": _one_of("receipt", "reply"), "body_sha256": _text, "nonce": _text, "challenge": _text,
+    "v": _first_version, "typ": _one_of("receipt", "reply"), "body_sha256": _text, "nonce": _text, "challenge": _text,
     "server_id": _text, "op_id": _text, "action": _text, "action_version": _number, "mode": _text,
     "actor": _record(name=_text, key=_text, says=_text),
     "outcome": _one_of(
@@ -130,7 +134,7 @@ _RECEIPT: Mapping[str, Check] = {
     "sandbox": _record(profile=_text, effective=_object), "changes": _changes, "data": _object, "plan_sha256": _text,
     "safe": _nullable(_object), "versions": _record(trust=_number, bundle=_number),
     "base": _nullable(_record(resource=_text, hash=_text, by=_text, op_id=_text, at=_time)),
-    "trigger": _text, "seq": _number, "prev_receipt": _text,
+    "trigger": _text, "anchor": _text, "seq": _number, "prev_receipt": _text,
 }  # fmt: skip
 
 
@@ -149,12 +153,25 @@ def _checked(body: bytes, shape: Mapping[str, Check], server: str) -> dict[str, 
         value = parse(body)
     except ValueError as error:
         raise _bad(server, str(error)) from None
+    _check_version(value, shape, server)
     if set(value) != set(shape):
         raise _bad(server, "it has other fields than it should")
     wrong = [key for key, check in shape.items() if not check(value[key])]
     if wrong:
         raise _bad(server, f"what it says of {', '.join(wrong)} makes no sense")
     return value
+
+
+def _check_version(value: Mapping[str, Any], shape: Mapping[str, Check], server: str) -> None:
+    """What a newer server says may mean something else than it seems to: it is refused whole, and we say why."""
+    version, more = value.get("v"), sorted(set(value) - set(shape))
+    if type(version) is int and version > 1:
+        reason = f"the server speaks version {version} of the protocol, this sf version 1"
+    elif more and set(shape) <= set(value):
+        reason = f"the server's answer says more than this sf understands ({', '.join(more[:5])!a})"
+    else:
+        return
+    raise TrustError(reason, server=server, code="newer-server", hint="update sf")
 
 
 def _bad(server: str, reason: str) -> TrustError:

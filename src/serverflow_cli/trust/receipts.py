@@ -11,13 +11,15 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..errors import TrustError
-from . import sshsig
+from . import serverchain, sshsig
 
 _BLOCK = 64 * 1024
 
@@ -32,7 +34,7 @@ class Entry:
     prev: str
     at: int
 
-    @property
+    @cached_property
     def receipt(self) -> dict[str, Any]:
         """The body, read."""
         value: dict[str, Any] = json.loads(self.body)
@@ -77,38 +79,123 @@ def entries(path: Path) -> Iterator[Entry]:
             raise TrustError(f"line {number} of {path} is damaged", hint="sf audit verify shows all") from None
 
 
-def verify(path: Path, identities: Mapping[str, bytes]) -> list[str]:
-    """What is wrong with the chain, a sentence each; none for a sound one. `identities`: server id → raw public key."""
-    problems, previous = [], ""
+def newest(path: Path) -> Iterator[Entry]:
+    """The same, newest first, read from the end of the file. Raises TrustError."""
+    for line in _backwards(path):
+        try:
+            yield _entry(line)
+        except ValueError:
+            raise TrustError(f"a line of {path} is damaged", hint="sf audit verify shows all") from None
+
+
+def verify(path: Path, identities: Mapping[str, Sequence[bytes]]) -> list[str]:
+    """What is wrong with the chain, a sentence each; none for a sound one.
+
+    `identities`: server id → its raw public keys, oldest first. Once a newer one has signed, by the server's own
+    numbers, an older one may not.
+    """
+    problems, previous, by_server = [], "", defaultdict[str, list[_Numbered]](list)
     for number, line in _lines(path):
         try:
-            wrong = list(_wrong(_entry(line), previous, identities))
+            entry = _entry(line)
+            wrong = list(_wrong(entry, previous))
+            try:
+                by_server[entry.server].append(_numbered(number, entry))
+            except TrustError as error:
+                wrong.append(error.message)
         except (ValueError, RecursionError):
             wrong = ["it is damaged"]
         problems += [f"line {number}: {what}" for what in wrong]
         previous = _hash(line)
+    for server, found in by_server.items():
+        problems += _wrong_at(server, found, identities.get(server, ()))
     return problems
 
 
-def _wrong(entry: Entry, previous: str, identities: Mapping[str, bytes]) -> Iterator[str]:
+def count(path: Path) -> int:
+    """How many lines there are, damaged ones too."""
+    return sum(1 for _ in _lines(path))
+
+
+def own(path: Path, selves: Collection[tuple[str, str]]) -> dict[str, serverchain.Own]:
+    """What the servers' chains are compared with, by server id; "" has it for servers that we hold nothing of.
+
+    `selves` are the key fingerprint and name that we act as now; those that we acted as before are in the receipts.
+    Damaged lines are left out: `verify` tells of them.
+    """
+    lines, acted, held = set(), set(selves), defaultdict[str, dict[int, str]](dict)
+    for _, line in _lines(path):
+        lines.add(_hash(line))
+        try:
+            entry = _entry(line)
+            receipt = entry.receipt
+            actor = receipt["actor"]
+            if actor["says"]:
+                acted.add((str(actor["key"]), str(actor["says"])))
+            held[entry.server][int(receipt["seq"])] = hashlib.sha256(entry.body.encode()).hexdigest()
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+    held[""] = {}
+    return {server: serverchain.Own(lines, acted, receipts) for server, receipts in held.items()}
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """A receipt by its place in its server's chain."""
+
+    line: int
+    seq: int
+    prev: str
+    hash: str
+    signer: bytes
+
+
+def _numbered(line: int, entry: Entry) -> _Numbered:
+    """Raises TrustError, and ValueError when the body is no receipt."""
+    receipt = entry.receipt
+    seq, prev = receipt.get("seq"), receipt.get("prev_receipt")
+    if type(seq) is not int or not isinstance(prev, str):
+        raise ValueError("no receipt")
+    signer = sshsig.verify(entry.sig, sshsig.RECEIPT, entry.body.encode())
+    return _Numbered(line, seq, prev, _hash(serverchain.line_of(entry.body, entry.sig).encode()), signer)
+
+
+def _wrong(entry: Entry, previous: str) -> Iterator[str]:
     """Raises ValueError when the body is no JSON object."""
     if entry.prev != previous:
         yield "it does not follow the line before: one was changed, removed or added"
-    if not isinstance(entry.receipt, dict) or entry.receipt.get("server_id") != entry.server:
+    if not isinstance(entry.receipt, dict):
+        raise ValueError("no receipt")
+    if entry.receipt.get("server_id") != entry.server:
         yield "the receipt is of another server than the line says"
-    if entry.server not in identities:
-        yield f"the server {entry.server[:12]} is not pinned, so its signature says nothing"
+
+
+def _wrong_at(server: str, found: list[_Numbered], keys: Sequence[bytes]) -> Iterator[str]:
+    """What is wrong with the receipts of one server, in its own order."""
+    if not keys:
+        lines = ", ".join(str(one.line) for one in found[:10])
+        yield f"line {lines}: the server {server[:12]} is not pinned, so its signature says nothing"
         return
-    try:
-        if sshsig.verify(entry.sig, sshsig.RECEIPT, entry.body.encode()) != identities[entry.server]:
-            yield "it was signed by another key than the server's"
-    except TrustError as error:
-        yield error.message
+    rank, last = 0, None
+    for one in sorted(found, key=lambda one: (one.seq, one.line)):
+        problem = serverchain.wrong_key(one.signer, keys, rank)
+        if problem:
+            yield f"line {one.line}: it {problem}"
+        else:
+            rank = keys.index(one.signer)
+        if last and last.seq == one.seq and last.hash != one.hash:
+            yield f"line {one.line}: the server has given its number {one.seq} to another receipt, in line {last.line}"
+        if last and last.seq + 1 == one.seq and last.hash != one.prev:
+            yield f"line {one.line}: the server says that it follows another receipt than that in line {last.line}"
+        last = one
 
 
 def _entry(line: bytes) -> Entry:
     """Raises ValueError."""
-    value = json.loads(line)
+    try:
+        value = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(value, dict) or set(value) != {"server", "body", "sig", "prev", "at"}:
         raise ValueError("not a line of receipts")
     if (
@@ -134,6 +221,26 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _hash(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest() if line else ""
+
+
+def _backwards(path: Path) -> Iterator[bytes]:
+    """Whole lines, the last one first."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        at, rest, whole = os.fstat(file.fileno()).st_size, b"", False
+        while at:
+            start = max(0, at - _BLOCK)
+            first, *lines = (os.pread(file.fileno(), at - start, start) + rest).split(b"\n")
+            if lines and not whole:
+                whole = True
+                lines.pop()  # what follows the last newline
+            yield from reversed(lines)
+            at, rest = start, first
+        if whole:
+            yield rest
 
 
 def _last_line(descriptor: int) -> tuple[bytes, int]:
