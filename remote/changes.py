@@ -110,7 +110,8 @@ def _core(session: Session, request: Request, params: dict[str, Any], lock: int)
     op_id, action = request.command.op_id, request.command.action
     try:
         outcome, data = core.perform(action, params, core.Asker(session.channel.tell, op_id, lock))
-        body = receipt.build(request.about, outcome, data=data)
+        waits = safe.status() if outcome == "pending-confirm" else None
+        body = receipt.build(request.about, outcome, data=data, safe=waits)
     except Denied as denial:
         body = receipt.build(request.about, "failed", code=denial.code, message=denial.message)
     session.channel.send(b"R", _record(session, op_id, body))

@@ -23,7 +23,6 @@ from messages import Denied
 Tell = Callable[[dict[str, Any]], None]
 #: outcome and data
 Answer = tuple[str, dict[str, Any]]
-_PAGE = 900_000
 
 
 class Asker(NamedTuple):
@@ -149,16 +148,8 @@ def _safe_rollback(params: Mapping[str, Any], asker: Asker) -> Answer:
 
 
 def _audit_read(params: Mapping[str, Any], asker: Asker) -> Answer:
-    """Lines of the receipt chain from a sequence number on, as many as fit into one reply."""
-    since, size = int(params.get("since", 1)), 0
-    lines: list[str] = []
-    every = chain.lines()
-    for line in every[max(0, since - 1) :]:
-        size += len(line) + 8
-        if lines and size > _PAGE:
-            break
-        lines.append(line.decode())
-    return "done", {"lines": lines, "total": len(every)}
+    """Lines of one segment of the receipt chain, or of the checkpoints: as many as fit into one reply."""
+    return "done", chain.page(int(params.get("segment", 0)), int(params.get("offset", 0)))
 
 
 def _applied_list(params: Mapping[str, Any], asker: Asker) -> Answer:
@@ -192,6 +183,12 @@ def _server_leave(params: Mapping[str, Any], asker: Asker) -> Answer:
     return "done", {"left": left}
 
 
+def _server_rekey(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import rekey
+
+    return rekey.perform(params, asker.op_id)
+
+
 _ACTIONS: dict[str, Callable[[Mapping[str, Any], Asker], Answer]] = {
     "op.list": _op_list,
     "op.status": _op_status,
@@ -203,4 +200,5 @@ _ACTIONS: dict[str, Callable[[Mapping[str, Any], Asker], Answer]] = {
     "audit.read": _audit_read,
     "applied.list": _applied_list,
     "server.leave": _server_leave,
+    "server.rekey": _server_rekey,
 }

@@ -13,17 +13,21 @@ TRUST = CONFIG + "/trust"
 APPS = CONFIG + "/apps"
 
 AUTHORIZED_KEYS = "/etc/ssh/serverflow_authorized_keys"
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+HOST_KEY_NEXT = HOST_KEY + ".serverflow-next"
 SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
 SUDOERS = "/etc/sudoers.d/serverflow"
 BOOT_UNIT = "/etc/systemd/system/serverflow-rollback.service"
 
 STATE = "/var/lib/serverflow"
 IDENTITY = STATE + "/identity"
+IDENTITY_NEXT = STATE + "/identity.next"
+IDENTITY_SWITCH = STATE + "/identity.switch"  # the operation that puts the next key in its place
 OPS = STATE + "/ops"
 SAFE = STATE + "/safe"
 BLOBS = STATE + "/blobs"
 APPLIED = STATE + "/applied"
-CHAIN = STATE + "/receipts.chain"
+CHAIN = STATE + "/receipts.chain"  # its closed segments and its checkpoints are named after it: segments.py
 LOCKS = STATE + "/locks"
 BALLAST = STATE + "/ballast"
 

@@ -17,6 +17,7 @@ import time
 from typing import Callable
 
 _FILES = (
+    "/etc/ssh/ssh_host_ed25519_key.serverflow-next",
     "/etc/serverflow/server_id",
     "/etc/systemd/system/serverflow-rollback.service",
     "/etc/systemd/system/multi-user.target.wants/serverflow-rollback.service",

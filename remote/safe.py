@@ -5,6 +5,7 @@ Confirm and rollback race for one file; whoever creates it has won. Enrolment us
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -111,6 +112,7 @@ def confirm(op_id: str) -> None:
         _decide(op_id, "confirmed")
     # Stopping the timer is tidiness: its rollback would find the verdict and stop.
     subprocess.run(["systemctl", "stop", f"{_timer(op_id)}.timer"], env=_ENVIRONMENT, check=False, capture_output=True)
+    _forget_copies(op_id)
     _clear(op_id)
 
 
@@ -118,6 +120,7 @@ def rollback(op_id: str) -> list[str]:
     """Put everything back; returns what could not be. Raises NotPending or Decided. Safe to run again after a crash."""
     manifest = _manifest(op_id)
     if _verdict(op_id) == b"confirmed":
+        _forget_copies(op_id)
         _clear(op_id)  # a crash may have come between the verdict and this
         raise Decided("confirmed")
     if _verdict(op_id) != b"rolling-back":
@@ -135,6 +138,8 @@ def rollback(op_id: str) -> list[str]:
     for user in manifest["new_users"]:
         subprocess.run(["userdel", "--force", user], env=_ENVIRONMENT, check=False, capture_output=True)
     _clear(op_id)
+    if not problems:
+        _forget_copies(op_id)
     return problems
 
 
@@ -209,6 +214,13 @@ def _restore(entry: dict[str, Any]) -> None:
     os.chown(path, entry["uid"], entry["gid"])
     os.chmod(path, entry["mode"])
     os.utime(path, ns=(entry["mtime"], entry["mtime"]))
+
+
+def _forget_copies(op_id: str) -> None:
+    """What stood there before. It may be a private key, which must not outlive its use."""
+    for entry in _manifest(op_id)["paths"]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(entry.get("copy", ""))
 
 
 def _clear(op_id: str) -> None:

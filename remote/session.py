@@ -26,6 +26,7 @@ BLANK: dict[str, Any] = {
     "action_version": 0,
     "mode": "run",
     "actor": "",
+    "prev_receipt": "",
 }
 
 
@@ -54,6 +55,7 @@ class Session:
         return int((time.monotonic() - self.hello_tick) * 1000)
 
     def greet(self) -> None:
+        chain.settle()
         hello = {
             "v": 1,
             "typ": "hello",

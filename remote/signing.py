@@ -14,6 +14,8 @@ import layout
 
 HELLO = "hello.v1@serverflow"
 RECEIPT = "receipt.v1@serverflow"
+CHECKPOINT = "checkpoint.v1@serverflow"
+PROOF = "identity.v1@serverflow"
 
 _ED25519 = 1087  # NID_ED25519, openssl/obj_mac.h
 

@@ -28,6 +28,10 @@ def copies(operator: Operator, source: str, names: list[str]) -> None:
         found = re.search(rf"^\[{table}\.{source}\]\n((?:(?!\[).*\n?)*)", text, re.M)
         assert found, text
         path.write_text(text.rstrip() + "\n\n" + "\n".join(f"[{table}.{name}]\n{found[1].strip()}\n" for name in names))
+    # A file of the same version with another content would be refused.
+    pins.write_text(
+        re.sub(r"^version = (\d+)$", lambda found: f"version = {int(found[1]) + 1}", pins.read_text(), flags=re.M)
+    )
     signature = Path(f"{pins}.sig")
     signature.unlink()
     call("ssh-keygen", "-q", "-Y", "sign", "-n", "pins.v1@serverflow", "-f", operator.private / "root", pins)

@@ -130,6 +130,27 @@ def update(context: typer.Context, on: OnAll = None, plan: Plan = False, yes: Ye
     return session.finish(result, mutates=True, planned=plan)
 
 
+def rekey(
+    context: typer.Context,
+    name: Server,
+    identity: Annotated[bool, typer.Option("--identity", help="The key that signs its receipts")] = False,
+    host_keys: Annotated[bool, typer.Option("--host-keys", help="The key that its sshd shows")] = False,
+    plan: Plan = False,
+    yes: Yes = False,
+) -> int:
+    """Give a server a new identity key or SSH host key, or finish a rotation that was interrupted."""
+    if identity == host_keys:
+        raise UsageError("which key?", hint="--identity or --host-keys")
+    session: Session = context.obj
+    approve = session.approver(yes=yes or plan)
+    result = session.in_workspace(
+        lambda w: session.flows.server_rekey(
+            w, name, "identity" if identity else "host", plan=plan, approve=approve, report=session.report
+        )
+    )
+    return session.finish(result, mutates=True, planned=plan)
+
+
 def remove(
     context: typer.Context,
     name: Server,
@@ -158,5 +179,5 @@ def _checked(what: str, check: Callable[[str], object], value: str) -> str:
 
 COMMANDS = {
     "add": add, "list": list_, "show": show, "check": check, "facts": facts,
-    "rename": rename, "update": update, "remove": remove,
+    "rename": rename, "update": update, "rekey": rekey, "remove": remove,
 }  # fmt: skip

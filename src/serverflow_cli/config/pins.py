@@ -26,6 +26,9 @@ class Pin:
 
     `host_keys` are full public keys, `address` is the "host:port" that they were seen at, `pinned_at` is RFC 3339.
     `server_id` (64 hex) and `identity` (ssh-ed25519) are "" for a jump host, which is never enrolled.
+
+    While a key is rotated, `next_host_key` or `next_identity` is accepted beside the old one. `former` are identity
+    keys of the past: they vouch for receipts that were kept, and for nothing that a server says now.
     """
 
     name: str
@@ -35,6 +38,19 @@ class Pin:
     address: str
     server_id: str = ""
     identity: str = ""
+    next_host_key: str = ""
+    next_identity: str = ""
+    former: tuple[str, ...] = ()
+
+    @property
+    def accepted_host_keys(self) -> tuple[str, ...]:
+        """What the server may show."""
+        return (*self.host_keys, self.next_host_key) if self.next_host_key else self.host_keys
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """All that have ever signed for this server, or are about to; the oldest first."""
+        return tuple(key for key in (*self.former, self.identity, self.next_identity) if key)
 
 
 def load(folder: FleetFolder) -> dict[str, Pin]:
@@ -55,18 +71,29 @@ def read_bytes(folder: FleetFolder) -> bytes:
 def parse(data: bytes) -> dict[str, Pin]:
     """The pins in the bytes of a pins.toml. Raises ConfigError: what is not exactly as `dump` writes it is refused."""
     try:
-        document: dict[str, Any] = tomllib.loads(data.decode()) if data else {"schema": 1}
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"pins.toml is damaged: {error}", hint="git log pins.toml") from None
-    if document.get("schema") != 1 or set(document) - {"schema", "pins"}:
-        raise ConfigError("pins.toml: written by another version of sf", hint="update sf")
-    try:
-        return {name: _pin(name, entry) for name, entry in document.get("pins", {}).items()}
+        return {name: _pin(name, entry) for name, entry in _document(data).get("pins", {}).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"pins.toml: {error}", hint="git log pins.toml") from None
 
 
-def dump(pins: Mapping[str, Pin]) -> bytes:
+def version(data: bytes) -> int:
+    """How often the file was written; 0 for none. Raises ConfigError."""
+    return int(_document(data)["version"])
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = tomllib.loads(data.decode()) if data else {"schema": 1, "version": 0}
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number that is too long, or nested too deeply
+        raise ConfigError(f"pins.toml is damaged: {error}", hint="git log pins.toml") from None
+    if document.get("schema") != 1 or set(document) - {"schema", "version", "pins"}:
+        raise ConfigError("pins.toml: written by another version of sf", hint="update sf")
+    if type(document.get("version")) is not int or document["version"] < (1 if data else 0):
+        raise ConfigError("pins.toml: it needs a version", hint="git log pins.toml")
+    return document
+
+
+def dump(pins: Mapping[str, Pin], version: int) -> bytes:
     """The file's bytes: the same pins give the same bytes, in whatever order they come."""
     import tomli_w
 
@@ -75,7 +102,7 @@ def dump(pins: Mapping[str, Pin]) -> bytes:
         entry = asdict(pins[name])
         del entry["name"]
         entries[name] = entry
-    text = tomli_w.dumps({"schema": 1, "pins": entries})
+    text = tomli_w.dumps({"schema": 1, "version": version, "pins": entries})
     return f"# Written by sf and signed (pins.toml.sig): edits by hand are refused.\n{text}".encode()
 
 
@@ -83,12 +110,15 @@ def _pin(name: str, entry: dict[str, Any]) -> Pin:
     expected = {field.name for field in fields(Pin)} - {"name"}
     if set(entry) != expected:
         raise ValueError(f"{name}: needs exactly {', '.join(sorted(expected))}")
-    pin = Pin(name=name, **{**entry, "host_keys": tuple(map(grammar.sshkey, entry["host_keys"]))})
+    lists = {"host_keys": tuple(map(grammar.sshkey, entry["host_keys"])), "former": tuple(entry["former"])}
+    pin = Pin(name=name, **{**entry, **lists})
     if not pin.host_keys or pin.origin not in get_args(Origin):
         raise ValueError(f"{name}: needs a host key and an origin ({', '.join(get_args(Origin))})")
     if pin.server_id:
         grammar.sha256(pin.server_id)
-    if pin.identity and not grammar.sshkey(pin.identity).startswith("ssh-ed25519 "):
+    if pin.next_host_key:
+        grammar.sshkey(pin.next_host_key)
+    if not all(grammar.sshkey(key).startswith("ssh-ed25519 ") for key in pin.identities):
         raise ValueError(f"{name}: identity must be an ssh-ed25519 key")
     if datetime.fromisoformat(pin.pinned_at).tzinfo is None:
         raise ValueError(f"{name}: pinned_at needs an offset")

@@ -21,7 +21,8 @@ from ..errors import OutcomeUnknown, SfError, TrustError, Unreachable, from_code
 from ..model.result import Reply, Report, Request
 from ..transport.frames import ConnectionLost, framed
 from ..transport.ssh import Connector, Exec
-from ..trust import receipts, sshsig
+from ..trust import chain, receipts, sshsig
+from ..trust.keys import fingerprint
 from ..trust.sshsig import Signer
 from . import answers, hello
 from .hello import Hello, Link
@@ -35,6 +36,12 @@ UPDATE_S = 300
 #: Beyond the action's own time: for the sandbox to start and the receipt to come back.
 GRACE_S = 30
 GOOD = ("done", "unchanged", "rolled-back")
+#: Beside what the server says: an older one cannot know what a newer client may have meant.
+_HINTS = {
+    "bad-frame": "sf and the server's runner do not understand each other: sf server update; else update sf",
+    "unknown-action": "sf registry diff shows whether the fleet's bundle has it",
+    "action-version": "sf registry diff shows which side is behind",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ class Operator:
     """Who acts: the key that signs commands, the trust version it knows, a name for people.
 
     `chain` is where receipts go; `sent` notes each command before it leaves, so that an operation whose answer was lost
-    can be asked for.
+    can be asked for. A server that has less than `trust_version` gets what it misses from `trust_folder` first: so a
+    revocation reaches it on its next contact with anybody.
     """
 
     signer: Signer
@@ -50,6 +58,7 @@ class Operator:
     chain: Path
     sent: Path
     name: str
+    trust_folder: Path
 
 
 @dataclass
@@ -68,13 +77,19 @@ class Caller:
         self._connector = connector
         self._operator = operator
 
+    @property
+    def acts_as(self) -> tuple[str, str]:
+        """Fingerprint of the command key and the name, as receipts will say it."""
+        return fingerprint(self._operator.signer.public_key), self._operator.name[:64]
+
     async def call(self, link: Link, request: Request, op_id: str, version: int, report: Report) -> Reply:
         """Run one action. `version` is the action's version that we know.
 
         Raises SfError: TrustError for what the pins or the server refuse, ActionFailed for what failed there,
         OutcomeUnknown when the connection was lost after the command was sent.
         """
-        async with self._session(link) as (channel, greeting, nonce):
+        # Check mode changes nothing on a server, not even what it trusts.
+        async with self._session(link, None if request.mode == "plan" else report) as (channel, greeting, nonce):
             notes = self._notes(greeting, request)
             secret_frame = _secret_frame(request.secrets)
             body = self._command(link, greeting, request, op_id, version, secret_frame)
@@ -88,6 +103,10 @@ class Caller:
                     answer = await self._answer(channel, link, report, request.blobs)
             except (ConnectionLost, TimeoutError) as error:
                 raise _unknown(link, op_id, request, error) from None
+            except TrustError as error:
+                if error.code == "newer-server" and not request.read_only:
+                    error.hint = f"it has answered, so it has ended there; update sf, then: sf op status {op_id}"
+                raise
         _check_echo(answer.body, link, body, greeting, nonce, request, op_id)
         if answer.body["typ"] == "receipt":
             self._keep(link, answer.frame)
@@ -115,8 +134,26 @@ class Caller:
         async with self._session(link) as (_, greeting, _):
             return greeting
 
+    async def greet_and_listen(self, link: Link) -> tuple[Hello, tuple[str, ...]]:
+        """A HELLO, and the host keys that the server announces beside the pinned ones: not to be trusted."""
+        async with self._connector.listen(link.endpoint) as announced:
+            return await self.greet(link), await announced()
+
     @contextlib.asynccontextmanager
-    async def _session(self, link: Link) -> AsyncIterator[tuple[Exec, Hello, str]]:
+    async def _session(self, link: Link, catch_up: Report | None = None) -> AsyncIterator[tuple[Exec, Hello, str]]:
+        """A verified HELLO on a fresh channel. With `catch_up`, from a server that has our trust version by then."""
+        async with self._connector.hold(link.endpoint):
+            channel, greeting, nonce = await self._greeted(link)
+            if catch_up and greeting.trust_version < self._operator.trust_version:
+                channel.close()
+                for number in range(greeting.trust_version + 1, self._operator.trust_version + 1):
+                    catch_up({"t": "step", "server": link.name, "doing": f"bringing trust version {number}"})
+                    body, blobs = chain.read_version(self._operator.trust_folder, number)
+                    await self.push(link, body, blobs, (), catch_up)
+                channel, greeting, nonce = await self._greeted(link)
+            yield channel, greeting, nonce
+
+    async def _greeted(self, link: Link) -> tuple[Exec, Hello, str]:
         nonce = secrets.token_hex(32)
         async with self._connector.connect(link.endpoint) as connection:
             channel = await self._connector.run(connection, link.endpoint, f"sf1 {nonce}")
@@ -126,7 +163,7 @@ class Caller:
                 raise await channel.complaint() from None
             if kind != b"H":
                 raise await channel.complaint()
-            yield channel, hello.verified(payload, link, nonce), nonce
+            return channel, hello.verified(payload, link, nonce), nonce
 
     def _notes(self, greeting: Hello, request: Request) -> tuple[str, ...]:
         """What the operator should know although nothing is wrong yet."""
@@ -223,7 +260,7 @@ class Caller:
 
     def keep_receipt(self, link: Link, op_id: str, body: bytes, sig: bytes) -> dict[str, Any]:
         """Verify and store the receipt of an operation that was fetched later (`op status`). Raises TrustError."""
-        signed = hello.signed_body(sshsig.pack_signed(body, [sig]), sshsig.RECEIPT, link)
+        signed = hello.signed_body(sshsig.pack_signed(body, [sig]), sshsig.RECEIPT, link, kept=True)
         value = answers.receipt(signed, link.name)
         if (value["typ"], value["op_id"], value["server_id"]) != ("receipt", op_id, link.server_id):
             raise TrustError("the receipt is of another operation", server=link.name, code="wrong-receipt")
@@ -304,7 +341,8 @@ def _unknown(link: Link, op_id: str, request: Request, error: Exception) -> SfEr
 def _reply(answer: _Answer, link: Link, op_id: str, notes: tuple[str, ...]) -> Reply:
     body = answer.body
     if body["outcome"] not in GOOD:
-        failure = from_code(str(body["code"]) or str(body["outcome"]), str(body["message"]), server=link.name)
+        code = str(body["code"]) or str(body["outcome"])
+        failure = from_code(code, str(body["message"]), server=link.name, hint=_HINTS.get(code, ""))
         failure.reply = Reply(
             op_id, str(body["outcome"]), tuple(map(from_json, body["changes"])), body["data"], {}, "", body, notes
         )
