@@ -113,7 +113,7 @@ def check_key_dates(key: CommandKey, now_ms: int) -> None:
 def check_kind(command: Command) -> None:
     """Raises Denied(bad-frame)."""
     if (command.v, command.typ) != (1, "command"):
-        raise Denied("bad-frame", "not a command of version 1")
+        raise Denied("bad-frame", "not a command of version 1, which is all that this server's runner knows")
 
 
 def check_server(command: Command, server_id: str) -> None:

@@ -52,7 +52,7 @@ def serve(session: Session, frame: bytes, signed: verify.Signed) -> None:
 
 def _about(session: Session, command: Command | None, body: bytes, key: CommandKey | None) -> dict[str, Any]:
     """A body that could not be read leaves blank what it should have said."""
-    names = ("op_id", "action", "action_version", "mode", "actor")
+    names = ("op_id", "action", "action_version", "mode", "actor", "prev_receipt")
     told = {name: getattr(command, name) for name in names} if command else {}
     return session.about(told, body, key.name if key else "", key.public_key if key else None)
 

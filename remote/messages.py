@@ -151,6 +151,7 @@ def parse_command(body: bytes) -> Command:
 
 
 def _command(value: dict[str, Any]) -> Command:
+    _check_age(set(value), set(_COMMAND_KEYS.split()))
     strict.fields(value, _COMMAND_KEYS, "a command")
     return Command(
         v=strict.integer(value["v"], "v"),
@@ -174,6 +175,17 @@ def _command(value: dict[str, Any]) -> Command:
         prev_receipt=strict.hex64_or_empty(value["prev_receipt"], "prev_receipt"),
         actor=_actor(value["actor"], "actor"),
     )
+
+
+def _check_age(given: set[str], known: set[str]) -> None:
+    """sf and runner are updated one after the other: say which of the two is behind, where the keys show it."""
+    if given > known:
+        more = ascii(", ".join(sorted(given - known)))[:100]
+        raise Malformed(f"this server's runner is older than sf and does not know {more}: run sf server update")
+    if given < known and len(known - given) < 4:
+        raise Malformed(
+            f"this server's runner is newer than sf and wants {', '.join(sorted(known - given))}: update sf"
+        )
 
 
 def _params(value: Any) -> dict[str, Value]:
