@@ -4,88 +4,74 @@ import pytest
 
 from serverflow_cli.config import secrets
 from serverflow_cli.config.folder import FleetFolder
-from serverflow_cli.errors import ConfigError, TrustError, UsageError
+from serverflow_cli.config.secrets import Content
+from serverflow_cli.errors import ConfigError, UsageError
+
+ANA, BEA = secrets.box_name("ana", "x25519:A"), secrets.box_name("bea", "x25519:B")
+CONTENT = Content("f1" * 16, 3, {"two": {BEA: b"2b", ANA: b"2a"}, "one": {ANA: b"\0"}})
 
 
-class Key:
-    """Stands in for an X25519 key: the box shows who may open it."""
-
-    def __init__(self, owner: str) -> None:
-        self._mark = owner.encode() + b":"
-
-    def seal(self, plain: bytes) -> bytes:
-        return self._mark + plain
-
-    def unseal(self, box: bytes) -> bytes:
-        if not box.startswith(self._mark):
-            raise TrustError("not ours")
-        return box.removeprefix(self._mark)
+def test_it_reads_what_it_writes() -> None:
+    assert secrets.parse(secrets.dump(CONTENT)) == CONTENT
+    empty = Content("f1" * 16, 1, {})
+    assert secrets.parse(secrets.dump(empty)) == empty
 
 
-ANA, BEA = Key("ana"), Key("bea")
-BOTH = {"bea": BEA.seal, "ana": ANA.seal}
+def test_the_file_does_not_depend_on_the_order() -> None:
+    turned = {name: dict(reversed(list(CONTENT.boxes[name].items()))) for name in ("one", "two")}
+    assert secrets.dump(Content(CONTENT.fleet, CONTENT.version, turned)) == secrets.dump(CONTENT)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> FleetFolder:
-    return FleetFolder(tmp_path)
+def test_a_box_tells_its_holder_and_its_key() -> None:
+    assert secrets.holder(ANA) == "ana"
+    assert secrets.is_box_of(ANA, "x25519:A") and not secrets.is_box_of(ANA, "x25519:B")
+    assert secrets.box_name("ana", "x25519:next") != ANA
 
 
-def test_each_operator_opens_the_secret(folder: FleetFolder) -> None:
-    secrets.put(folder, "slack_ops", "https://hooks.example/\n", BOTH)
-    assert [secrets.read(folder, "slack_ops", key.unseal) for key in (ANA, BEA)] == ["https://hooks.example/\n"] * 2
-    assert secrets.recipients(folder) == {"slack_ops": ("ana", "bea")}
-
-
-def test_the_file_does_not_depend_on_the_order(folder: FleetFolder, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    other = FleetFolder(tmp_path / "other")
-    for name in ("one", "two"):
-        secrets.put(folder, name, "v", BOTH)
-    for name in ("two", "one"):
-        secrets.put(other, name, "v", dict(reversed(BOTH.items())))
-    assert folder.secrets_toml.read_bytes() == other.secrets_toml.read_bytes()
-
-
-def test_remove(folder: FleetFolder) -> None:
-    assert not secrets.remove(folder, "gone")
-    assert not folder.secrets_toml.exists()
-    secrets.put(folder, "one", "v", BOTH)
-    assert secrets.remove(folder, "one")
-    with pytest.raises(ConfigError, match="there is no secret one"):
-        secrets.read(folder, "one", ANA.unseal)
-
-
-def test_a_key_that_cannot_open_it(folder: FleetFolder) -> None:
-    secrets.put(folder, "one", "v", {"ana": ANA.seal})
-    with pytest.raises(ConfigError, match="not sealed to this key"):
-        secrets.read(folder, "one", BEA.unseal)
-
-
-def test_a_box_that_was_moved_to_another_name_is_refused(folder: FleetFolder) -> None:
-    secrets.put(folder, "slack_ops", "v", BOTH)
-    moved = folder.secrets_toml.read_text().replace("[slack_ops]", "[cf_token]")
-    folder.secrets_toml.write_text(moved)
+def test_a_value_carries_its_name() -> None:
+    plain = secrets.labelled("slack_ops", "a\0b\n")
+    assert secrets.value_of("slack_ops", plain) == "a\0b\n"
     with pytest.raises(ConfigError, match="was sealed as 'slack_ops'"):
-        secrets.read(folder, "cf_token", ANA.unseal)
+        secrets.value_of("cf_token", plain)
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        secrets.value_of("a", b"a\0\xff")
 
 
-def test_nobody_to_seal_to_and_bad_names(folder: FleetFolder) -> None:
-    with pytest.raises(UsageError):
-        secrets.put(folder, "one", "v", {})
-    for name in ("", "Up", "-x", "a.b", "a\n", "a" * 64):
-        with pytest.raises(UsageError):
-            secrets.put(folder, name, "v", BOTH)
-    assert not folder.secrets_toml.exists()
+@pytest.mark.parametrize("name", ["", "Up", "-x", "a.b", "a\n", "a" * 64, "é", "1a"])
+def test_bad_names(name: str) -> None:
+    with pytest.raises(UsageError, match="not a secret's name"):
+        secrets.labelled(name, "v")
 
 
-def test_which_references_have_no_value(folder: FleetFolder) -> None:
-    secrets.put(folder, "one", "v", BOTH)
-    assert secrets.missing(folder, ["one", "two"]) == ["two"]
+@pytest.mark.parametrize("value", ["", "x" * (secrets.LONGEST_VALUE + 1), "key\udcff"])
+def test_bad_values_are_not_shown(value: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        secrets.labelled("one", value)
+    assert "one" in refused.value.message
+    assert not value or value[:4] not in refused.value.message + refused.value.hint
 
 
-@pytest.mark.parametrize("text", ["x", "one = 1", '[one]\nana = "%"', "[one]\nana = 1", "one = [1]"])
-def test_a_damaged_file(folder: FleetFolder, text: str) -> None:
-    folder.secrets_toml.write_text(text)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "one = 1",
+        'version = 1\nfleet = "nothex"',
+        f'version = true\nfleet = "{"f1" * 16}"',
+        f'version = 0\nfleet = "{"f1" * 16}"',
+        f'version = 1\nfleet = "{"f1" * 16}"\nmore = 1',
+        f'version = 1\nfleet = "{"f1" * 16}"\nsecrets = 1',
+        f'version = 1\nfleet = "{"f1" * 16}"\n[secrets.Up]\n"{ANA}" = ""',
+        f'version = 1\nfleet = "{"f1" * 16}"\n[secrets.one]\nana = ""',
+        f'version = 1\nfleet = "{"f1" * 16}"\n[secrets.one]\n"{ANA}" = "%"',
+        f'version = 1\nfleet = "{"f1" * 16}"\n[secrets.one]\n"{ANA}" = 1',
+    ],
+)
+def test_a_damaged_file(text: str) -> None:
     with pytest.raises(ConfigError, match="damaged"):
-        secrets.recipients(folder)
+        secrets.parse(text.encode())
+
+
+def test_no_file_is_no_bytes(tmp_path: Path) -> None:
+    assert secrets.read_bytes(FleetFolder(tmp_path)) == b""

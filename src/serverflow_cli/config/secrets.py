@@ -1,115 +1,161 @@
-"""secrets.toml: values sealed to each operator's key. fleet.toml refers to them by name.
+"""secrets.toml: values sealed to each key that may open them. fleet.toml refers to them by name.
 
-Sealing itself belongs to the trust layer and is passed in. Before a value is sealed its name is put in front of it, so
-that a box which someone moves to another name in the file is refused when it is opened.
+    version = 7
+    fleet = "0123…"
+
+    [secrets.slack_ops]
+    "ana:9f2c…" = "base64 of the sealed box"
+
+Sealing, and the signature over the whole file (secrets.toml.sig), belong to layers above. Before a value is sealed its
+name is put in front of it, so that a box which someone moves to another name is refused when it is opened.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
+import hashlib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from ..errors import ConfigError, TrustError, UsageError
-from .atomic import locked, write_atomic
+from ..errors import ConfigError, UsageError
 from .folder import FleetFolder
 
-#: Seals bytes to one operator's key.
-Seal = Callable[[bytes], bytes]
-#: Opens a box with our key; raises TrustError when it was sealed to someone else's.
-Unseal = Callable[[bytes], bytes]
-#: Secret name → operator name → sealed box.
-Boxes = dict[str, dict[str, bytes]]
+#: Secret name → box name → sealed box.
+Boxes = Mapping[str, Mapping[str, bytes]]
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}\Z", re.ASCII)
+#: A value must fit into the secrets frame of a command, as JSON (docs/protocol.md).
+LONGEST_VALUE = 32 * 1024
+_SIZE_LIMIT = 16 * 1024 * 1024
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}", re.ASCII)
+_BOX = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}:[0-9a-f]{16}", re.ASCII)
+_FLEET = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
-def read(folder: FleetFolder, name: str, unseal: Unseal) -> str:
-    """Open a secret. Raises ConfigError when there is none, none for our key, or the box is another secret's."""
-    boxes = _load(folder).get(name)
-    if boxes is None:
-        raise ConfigError(f"there is no secret {name}", hint="sf secret list")
-    label, _, value = _open_any(name, boxes, unseal).partition(b"\0")
+@dataclass(frozen=True)
+class Content:
+    """What the file says. `version` is 0 where there is no file yet; each write adds one."""
+
+    fleet: str = ""
+    version: int = 0
+    boxes: Boxes = field(default_factory=dict)
+
+
+def is_name(name: str) -> bool:
+    """Whether a secret can be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError when a secret cannot be called so."""
+    if not is_name(name):
+        raise UsageError(f"{name[:63]!a} is not a secret's name (a-z, 0-9, _ and -)")
+
+
+def check_value(name: str, value: str) -> None:
+    """Raises UsageError, which does not show it."""
+    if not value:
+        raise UsageError(f"the value of {name} is empty")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise UsageError(f"the value of {name} is not UTF-8 text", hint="encode it, as base64 does") from None
+    if size > LONGEST_VALUE:
+        raise UsageError(f"the value of {name} is longer than {LONGEST_VALUE // 1024} KiB")
+
+
+def box_name(holder: str, seal_key: str) -> str:
+    """The name of the box for one key: its holder's name in the trust file, and a hash of the key, so that the old and
+    the new key of one holder differ and nobody has to try which box is whose.
+    """
+    return f"{holder}:{_mark(seal_key)}"
+
+
+def is_box_of(box: str, seal_key: str) -> bool:
+    """Whether a box is named as one for this key, whoever holds it."""
+    return box.endswith(f":{_mark(seal_key)}")
+
+
+def holder(box: str) -> str:
+    """Who opens the box, for people."""
+    return box.rpartition(":")[0]
+
+
+def labelled(name: str, value: str) -> bytes:
+    """What is sealed. Raises UsageError."""
+    check_name(name)
+    check_value(name, value)
+    return name.encode() + b"\0" + value.encode()
+
+
+def value_of(name: str, plain: bytes) -> str:
+    """The value in an opened box. Raises ConfigError when it was sealed under another name."""
+    label, _, value = plain.partition(b"\0")
     if label != name.encode():
         raise ConfigError(f"the box of secret {name} was sealed as {label.decode('utf-8', 'replace')[:63]!a}")
-    return value.decode()
-
-
-def put(folder: FleetFolder, name: str, value: str, seals: Mapping[str, Seal]) -> None:
-    """Seal a value to every operator in `seals`, in place of what the name held.
-
-    Raises UsageError, Locked, ConfigError.
-    """
-    if not _NAME.match(name):
-        raise UsageError(f"{name[:63]!a} is not a secret's name (a-z, 0-9, _ and -)")
-    if not seals:
-        raise UsageError(f"secret {name} would be sealed to nobody", hint="give an operator a seal key in fleet.toml")
-    plain = name.encode() + b"\0" + value.encode()
-    with locked(folder.secrets_toml):
-        _save(folder, {**_load(folder), name: {operator: seal(plain) for operator, seal in seals.items()}})
-
-
-def remove(folder: FleetFolder, name: str) -> bool:
-    """Take a secret out; whether it was there. Raises Locked, ConfigError."""
-    with locked(folder.secrets_toml):
-        boxes = _load(folder)
-        present = boxes.pop(name, None) is not None
-        if present:
-            _save(folder, boxes)
-        return present
-
-
-def recipients(folder: FleetFolder) -> dict[str, tuple[str, ...]]:
-    """Each secret's name with the operators that can open it. Raises ConfigError."""
-    return {name: tuple(sorted(boxes)) for name, boxes in sorted(_load(folder).items())}
-
-
-def missing(folder: FleetFolder, names: Iterable[str]) -> list[str]:
-    """Which of the names that fleet.toml refers to have no sealed value. Raises ConfigError."""
-    present = _load(folder)
-    return [name for name in names if name not in present]
-
-
-def _open_any(name: str, boxes: Mapping[str, bytes], unseal: Unseal) -> bytes:
-    for box in boxes.values():
-        with contextlib.suppress(TrustError):
-            return unseal(box)
-    raise ConfigError(f"secret {name} is not sealed to this key", hint=f"it opens for {', '.join(boxes)}")
-
-
-def _load(folder: FleetFolder) -> Boxes:
     try:
-        document = tomllib.loads(folder.secrets_toml.read_text("utf-8"))
-        return {
-            name: {operator: base64.b64decode(box, validate=True) for operator, box in boxes.items()}
-            for name, boxes in document.items()
-        }
+        return value.decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"the value of secret {name} is not UTF-8 text") from None
+
+
+def read_bytes(folder: FleetFolder) -> bytes:
+    """The bytes that the signature covers; empty when there is no file yet. Raises ConfigError."""
+    try:
+        with folder.secrets_toml.open("rb") as file:
+            data = file.read(_SIZE_LIMIT + 1)
     except FileNotFoundError:
-        return {}
+        return b""
     except OSError as error:
         raise ConfigError(f"{folder.secrets_toml} cannot be read: {error.strerror}") from error
-    except (
-        UnicodeDecodeError,
-        tomllib.TOMLDecodeError,
-        binascii.Error,
-        AttributeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ConfigError(f"secrets.toml is damaged: {error}", hint="git log secrets.toml") from None
+    if len(data) > _SIZE_LIMIT:
+        raise ConfigError("secrets.toml is too large")
+    return data
 
 
-def _save(folder: FleetFolder, boxes: Boxes) -> None:
+def signature_path(folder: FleetFolder) -> Path:
+    return folder.path / "secrets.toml.sig"
+
+
+def parse(data: bytes) -> Content:
+    """What a secrets.toml says. Its signature is another question. Raises ConfigError."""
+    try:
+        document: dict[str, Any] = tomllib.loads(data.decode())
+        content = Content(
+            document.pop("fleet"),
+            document.pop("version"),
+            {
+                name: {box: base64.b64decode(text, validate=True) for box, text in boxes.items()}
+                for name, boxes in document.pop("secrets", {}).items()
+            },
+        )
+        boxes = [box for held in content.boxes.values() for box in held]
+        good = not document and type(content.version) is int and content.version > 0 and _FLEET.fullmatch(content.fleet)
+        if not good or not all(map(is_name, content.boxes)) or not all(map(_BOX.fullmatch, boxes)):
+            raise ValueError("not as sf writes it")
+    except (UnicodeDecodeError, binascii.Error, LookupError, AttributeError, TypeError, ValueError, RecursionError):
+        raise ConfigError("secrets.toml is damaged", hint="git log secrets.toml") from None
+    return content
+
+
+def dump(content: Content) -> bytes:
+    """The file's bytes: the same boxes give the same bytes, in whatever order they come."""
     import tomli_w
 
-    plain = {
-        name: {operator: base64.b64encode(box).decode() for operator, box in sorted(boxes[name].items())}
-        for name in sorted(boxes)
+    boxes = {
+        name: {box: base64.b64encode(sealed).decode() for box, sealed in sorted(content.boxes[name].items())}
+        for name in sorted(content.boxes)
     }
-    text = (
-        f"# Written by sf. Each value is sealed to the operator's key before the equals sign.\n{tomli_w.dumps(plain)}"
-    )
-    write_atomic(folder.secrets_toml, text.encode())
+    text = tomli_w.dumps({"version": content.version, "fleet": content.fleet, "secrets": boxes})
+    return (
+        "# Written by sf and signed (secrets.toml.sig): edits by hand are refused.\n"
+        f"# Each value is sealed to the key whose holder stands before the equals sign.\n{text}"
+    ).encode()
+
+
+def _mark(seal_key: str) -> str:
+    return hashlib.sha256(seal_key.encode()).hexdigest()[:16]

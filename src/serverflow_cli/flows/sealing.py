@@ -1,31 +1,71 @@
-"""Secrets of the fleet, sealed to the operators: put away instead of shown, listed, opened."""
+"""To whom the fleet's secrets are sealed, which the signed trust file says; putting away and opening them.
+
+What fleet.toml says of operators' seal keys is a wish: whoever may merge there could read along.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import secrets
-from ..errors import SfError
+from ..config.references import references
+from ..errors import ConfigError, SfError, TrustError, UsageError
 from ..model.result import CommandResult, ServerResult
+from . import vault
 from .workspace import Workspace
 
 if TYPE_CHECKING:
-    from ..config.secrets import Seal
+    from ..config.secrets import Boxes
     from ..trust.seal import SealKey
+    from ..trust.trustfile import CommandKey, Trust
 
 
-def seals(workspace: Workspace) -> dict[str, Seal]:
-    """How to seal, by operator. Only for ourselves, with the key on this machine: what fleet.toml says of others' keys
-    is not signed, and whoever may merge there could read along.
-    """
+def recipients(trust: Trust, name: str) -> dict[str, str]:
+    """Who can open a secret of this name, now: box name → public seal key. While a key is rotated, both of them."""
+    seals = [(key.name, key.seal) for key in vault.valid_keys(trust) if key.seal]
+    return {
+        secrets.box_name(holder, seal.key): seal.key
+        for holder, seal in seals
+        if "*" in seal.secrets or name in seal.secrets
+    }
+
+
+def sealed(trust: Trust, name: str, value: str) -> dict[str, bytes]:
+    """A value's boxes, one for each recipient. Raises UsageError, and ConfigError for a key that protects nothing."""
     from ..trust.seal import seal
 
-    return {workspace.key_name or "operator": partial(seal, _own_key(workspace).public)}
+    plain = secrets.labelled(name, value)
+    boxes = {box: seal(key, plain) for box, key in recipients(trust, name).items()}
+    if not boxes:
+        raise UsageError(f"secret {name} would be sealed to nobody", hint="sf trust show")
+    return boxes
+
+
+def store(workspace: Workspace, values: Mapping[str, str]) -> None:
+    """Seal values to whom trust names and write them, all or none. Raises SfError."""
+    vault.change(
+        workspace, lambda boxes: {**boxes, **{name: sealed(workspace.trust, name, v) for name, v in values.items()}}
+    )
+
+
+def is_current(trust: Trust, name: str, boxes: Mapping[str, bytes]) -> bool:
+    """Whether a secret's boxes are those that trust asks for."""
+    return boxes.keys() == recipients(trust, name).keys()
+
+
+def check_seal(workspace: Workspace) -> None:
+    """Raises SfError when `--seal` could not keep what a server is about to make, or we could not open it then."""
+    vault.check_may_sign(workspace)
+    vault.read(workspace)
+    wanted = recipients(workspace.trust, "").keys()
+    if not any(secrets.is_box_of(box, key.public) for box in wanted for key in _own_keys(workspace)):
+        raise TrustError("the trust file does not name the seal key of this machine", hint="sf trust show")
+    _ = workspace.signer
 
 
 def put_away(workspace: Workspace, result: CommandResult) -> CommandResult:
@@ -33,43 +73,135 @@ def put_away(workspace: Workspace, result: CommandResult) -> CommandResult:
     servers, notes = [], list(result.notes)
     for server in result.servers:
         if server.reply and server.reply.secrets:
-            names, kept = _seal_all(workspace, server.reply.secrets, server.name)
+            names, kept = _put_away(workspace, server.reply.secrets, server.name)
             notes += [f"sealed into secrets.toml: sf secret show {name}" for name in names]
             server = ServerResult(server.name, replace(server.reply, secrets=kept), server.error)
         servers.append(server)
     return replace(result, servers=tuple(servers), notes=tuple(notes))
 
 
-def _seal_all(workspace: Workspace, shown: Mapping[str, str], server: str) -> tuple[list[str], dict[str, str]]:
+def _put_away(workspace: Workspace, shown: Mapping[str, str], server: str) -> tuple[list[str], dict[str, str]]:
     """The names under which values were sealed, and the values that could not be."""
     names, kept = [], {}
     for label, value in shown.items():
         name = re.sub(r"[^a-z0-9]+", "_", f"{server} {label}".lower()).strip("_")
         try:
-            secrets.put(workspace.folder, name, value, seals(workspace))
+            store(workspace, {name: value})
             names.append(name)
         except SfError:
             kept[label] = value
     return names, kept
 
 
-async def list_secrets(workspace: Workspace) -> CommandResult:
-    """Names, and which operators can open each."""
-    rows = [{"name": name, "operators": list(who)} for name, who in secrets.recipients(workspace.folder).items()]
-    return CommandResult(workspace.label, data={"secrets": rows})
+def open_secret(workspace: Workspace, name: str) -> str:
+    """The value, opened with our own seal key. Raises ConfigError, TrustError."""
+    return _open(name, vault.read(workspace).boxes, _own_keys(workspace))
 
 
-async def show_secret(workspace: Workspace, name: str) -> CommandResult:
-    """Open one with our own seal key. Raises ConfigError."""
+def resolve(workspace: Workspace, stanza: Any) -> dict[str, str]:
+    """The values of all secrets that a part of the fleet file refers to, by their names in secrets.toml.
+
+    An area calls this right before it hands them to an action's secret parameters. Raises ConfigError that names all
+    that are missing, TrustError.
+    """
+    wanted = references(stanza)
+    if not wanted:
+        return {}
+    boxes = vault.read(workspace).boxes
+    if missing := {name: places for name, places in wanted.items() if name not in boxes}:
+        lines = [f"{place} refers to secret {name}, which has no value" for name, at in missing.items() for place in at]
+        raise ConfigError("\n".join(lines), hint=f"sf secret set {next(iter(missing))}", code="no-secret")
+    keys = _own_keys(workspace)
+    return {name: _open(name, boxes, keys) for name in wanted}
+
+
+def readable_by(workspace: Workspace, key: CommandKey) -> list[str]:
+    """The secrets that a key's holder can open as secrets.toml is now: to be given new values when the holder leaves.
+
+    None where the file cannot be trusted: it must not stand in the way of taking a key out.
+    """
+    if key.seal is None:
+        return []
+    box = secrets.box_name(key.name, key.seal.key)
+    try:
+        return sorted(name for name, boxes in vault.read(workspace).boxes.items() if box in boxes)
+    except SfError:
+        return []
+
+
+def remember(workspace: Workspace) -> None:
+    """Before a change of trust: what a leaving key has signed stays good on the machines that verified it until then.
+
+    A file that cannot be trusted is not remembered, and does not stand in the way.
+    """
+    with suppress(SfError):
+        vault.read(workspace)
+
+
+def outdated(workspace: Workspace, boxes: Boxes) -> list[str]:
+    """The secrets whose boxes are not those that trust asks for."""
+    return sorted(name for name, held in boxes.items() if not is_current(workspace.trust, name, held))
+
+
+def reseal(workspace: Workspace) -> list[str]:
+    """Bring every box to whom trust names now, and the signature to a key that counts. Returns notes.
+
+    What is only sealed to too many needs not be opened; what we cannot open is told by name and stays as it is. Run
+    again it changes nothing. Raises SfError; the old file stands then.
+    """
+    if not secrets.read_bytes(workspace.folder):
+        return []
+    before = vault.read(workspace)
+    if before.signed and not outdated(workspace, before.boxes):
+        return []
+    done: list[str] = []
+    closed: list[str] = []
+
+    def edit(boxes: Boxes) -> Boxes:
+        keys = _own_keys(workspace, needed=False)
+        edited = dict(boxes)
+        for name in outdated(workspace, boxes):
+            try:
+                edited[name] = _resealed(workspace.trust, name, boxes, keys)
+                done.append(name)
+            except SfError:
+                closed.append(name)
+        return edited
+
+    vault.change(workspace, edit)
+    notes = [f"sealed anew to whom the trust file names: {', '.join(done)}"] if done else []
+    if closed:
+        notes.append(f"sealed as before, since they do not open here: {', '.join(closed)}; elsewhere: sf secret reseal")
+    return notes
+
+
+def _resealed(trust: Trust, name: str, boxes: Boxes, keys: Iterable[SealKey]) -> Mapping[str, bytes]:
+    wanted = recipients(trust, name)
+    if wanted and wanted.keys() <= boxes[name].keys():
+        return {box: boxes[name][box] for box in wanted}
+    return sealed(trust, name, _open(name, boxes, keys))
+
+
+def _open(name: str, boxes: Boxes, keys: Iterable[SealKey]) -> str:
+    """From the box that is named as one for our key; no other is tried."""
     from ..trust.seal import unseal
 
-    value = secrets.read(workspace.folder, name, partial(unseal, _own_key(workspace)))
-    return CommandResult(workspace.label, data={"name": name, "value": value})
+    if name not in boxes:
+        raise ConfigError(f"there is no secret {name[:63]!a}", hint="sf secret list", code="no-secret")
+    for key in keys:
+        for box, data in boxes[name].items():
+            if secrets.is_box_of(box, key.public):
+                return secrets.value_of(name, unseal(key, data))
+    holders = ", ".join(sorted(set(map(secrets.holder, boxes[name]))))
+    raise ConfigError(f"secret {name} is not sealed to this key", hint=f"it opens for {holders}")
 
 
-def _own_key(workspace: Workspace) -> SealKey:
+def _own_keys(workspace: Workspace, *, needed: bool = True) -> list[SealKey]:
+    """Our seal key; while it is rotated, the next and the old one too. Raises ConfigError when there must be one."""
     from ..trust.seal import load_seal_key, seal_key_from_text
 
     if workspace.settings.seal_key:
-        return seal_key_from_text(workspace.settings.seal_key)
-    return load_seal_key(Path(workspace.private / "seal"))
+        return [seal_key_from_text(workspace.settings.seal_key)]
+    paths: list[Path] = [workspace.keyring.path(name) for name in ("seal", "seal.next", "seal.old")]
+    found = [load_seal_key(path) for path in paths if path.exists()]
+    return found if found or not needed else [load_seal_key(paths[0])]
