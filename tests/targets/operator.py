@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ SF = Path(sys.executable).with_name("sf")
 
 @dataclass(frozen=True)
 class Operator:
-    """`home` holds keys and receipts, `fleet` is the fleet folder."""
+    """`home` holds keys and receipts, `fleet` is the fleet folder, `variables` are further ones in the environment."""
 
     home: Path
     fleet: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def run(
         self, *argv: str, input: str | None = None, check: bool = True, timeout: float = 120
@@ -58,7 +61,7 @@ class Operator:
 
     def environment(self) -> dict[str, str]:
         """Nothing of the caller's: no fleet, no agent, no XDG folders."""
-        return {"HOME": str(self.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "dumb"}
+        return {"HOME": str(self.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TERM": "dumb", **self.variables}
 
     def add(
         self, name: str, target: Target, *options: str, user: str = "root", check: bool = True
@@ -99,6 +102,38 @@ def new_operator(folder: Path) -> Operator:
     fleet = folder / "fleet"
     operator.run("init", str(fleet), "--name", "ana")
     return Operator(home, fleet)
+
+
+def elsewhere(operator: Operator, folder: Path, **variables: str) -> Operator:
+    """Another machine with a fresh clone of the fleet folder, that was told the root fingerprint."""
+    folder.mkdir(parents=True)
+    found = Operator(folder / "home", folder / "fleet", {"SF_ROOT": root_of(operator), **variables})
+    found.home.mkdir()
+    pull(found, operator)
+    return found
+
+
+def root_of(operator: Operator) -> str:
+    """What the operator would read out to a new colleague."""
+    return str(operator.json("trust", "show")["data"]["root"])
+
+
+def pull(into: Operator, source: Operator) -> None:
+    """What git does between two people, when nobody else has changed anything."""
+    shutil.rmtree(into.fleet, ignore_errors=True)
+    shutil.copytree(source.fleet, into.fleet)
+
+
+def join(operator: Operator, folder: Path, name: str, *options: str, offer: tuple[str, ...] = ()) -> Operator:
+    """A colleague makes keys and an invitation, and the operator adds them."""
+    colleague = elsewhere(operator, folder)
+    made = colleague.json("key", "invitation", "--name", name, *offer)["data"]
+    (folder / "invitation").write_text(made["invitation"])
+    operator.run(
+        "key", "add", str(folder / "invitation"), "--fingerprint", made["fingerprint"], "--yes", *offer, *options
+    )
+    pull(colleague, operator)
+    return colleague
 
 
 def fingerprint(target: Target) -> str:

@@ -68,17 +68,12 @@ def test_ssh_keygen_can_check_it(folder: Path, fleet: Fleet, tmp_path: Path) -> 
     assert checked.returncode == 0
 
 
-def test_adding_and_removing_a_server(fleet: Fleet) -> None:
-    other = "0b" * 32
-    with_it = chain.next_with_server(fleet.trust, other, ["ci"])
-    ana, ci = with_it.command
-    assert with_it.version == 2
-    assert all(other in grant.servers and list(grant.servers) == sorted(grant.servers) for grant in ci.grants)
-    assert not any(other in grant.servers for grant in ana.grants)
-    assert chain.next_with_server(with_it, other, ["ci"]).command == with_it.command
-    assert chain.next_without_server(with_it, other).command == fleet.trust.command
-    with pytest.raises(TrustError, match="nobody"):
-        chain.next_with_server(fleet.trust, other, ["nobody"])
+def test_removing_a_server(fleet: Fleet) -> None:
+    (here,) = {server for key in fleet.trust.command for grant in key.grants for server in grant.servers}
+    without = chain.next_without_server(fleet.trust, here)
+    assert without.version == 2
+    assert [key.name for key in without.command] == ["ana", "ci"]
+    assert not any(grant.servers for key in without.command for grant in key.grants)
 
 
 def test_a_first_version_must_be_one_that_servers_take(fleet: Fleet) -> None:
@@ -101,7 +96,7 @@ def test_write_version_is_compare_and_swap(folder: Path, fleet: Fleet) -> None:
 def test_nothing_is_written_without_the_threshold(tmp_path: Path, fleet: Fleet, two_roots: trustfile.Trust) -> None:
     folder = tmp_path / "trust"
     for signers in ([], [fleet.ana], [fleet.ana, fleet.ana], [fleet.ana, fleet.ci]):
-        with pytest.raises(TrustError, match="needs 2"):
+        with pytest.raises(TrustError, match="lacks root signatures"):
             chain.write_version(folder, two_roots, signers)
     assert not list(folder.glob("*.json*"))
     elsewhere = sshsig.sign(fleet.bob, sshsig.TRUST, trustfile.body(two_roots))

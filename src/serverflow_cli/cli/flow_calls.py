@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..model.result import CommandResult, Report
+from .key_calls import KeyCalls
 
 if TYPE_CHECKING:
     from ..config.environment import Settings
+    from ..flows.ask import Ask
     from ..flows.workspace import Workspace
     from ..ui.prompts import Prompts
 
@@ -17,23 +19,23 @@ if TYPE_CHECKING:
 Approve = Callable[[CommandResult], bool]
 
 
-class FlowCalls:
+class FlowCalls(KeyCalls):
     """The use cases, as the command line sees them. All return a CommandResult and raise SfError."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     @asynccontextmanager
-    async def workspace(self) -> AsyncIterator[Workspace]:
-        """The fleet that the options and the environment point to."""
+    async def workspace(self, ask: Ask | None) -> AsyncIterator[Workspace]:
+        """The fleet that the options and the environment point to. `ask` is None where nobody can be asked."""
         from ..flows.workspace import open_workspace
 
-        yield await open_workspace(self._settings)
+        yield await open_workspace(self._settings, ask)
 
-    async def init(self, path: str, *, key: str | None, name: str | None) -> CommandResult:
+    async def init(self, path: str, *, key: str | None, name: str | None, ask: Ask | None) -> CommandResult:
         from ..flows.init import init
 
-        return await init(path, key=key, name=name)
+        return await init(path, key=key, name=name, settings=self._settings, ask=ask)
 
     async def run_action(
         self,
@@ -56,7 +58,7 @@ class FlowCalls:
         if seal:
             from ..flows import sealing
 
-            sealing.seals(workspace)  # before anything is made that could not be sealed then
+            sealing.check_seal(workspace)  # before anything is made that could not be sealed then
         result = await run_action(
             workspace,
             action_name,
@@ -72,20 +74,39 @@ class FlowCalls:
         )
         return sealing.put_away(workspace, result) if seal else result
 
-    async def trust_show(self, workspace: Workspace) -> CommandResult:
-        from ..flows.trust import show
-
-        return await show(workspace)
-
     async def secret_list(self, workspace: Workspace) -> CommandResult:
-        from ..flows.sealing import list_secrets
+        from ..flows.secrets import list_secrets
 
         return await list_secrets(workspace)
 
     async def secret_show(self, workspace: Workspace, name: str) -> CommandResult:
-        from ..flows.sealing import show_secret
+        from ..flows.secrets import show_secret
 
         return await show_secret(workspace, name)
+
+    async def secret_set(
+        self, workspace: Workspace, name: str, value: Callable[[], str], *, plan: bool, exists: bool = False
+    ) -> CommandResult:
+        from ..flows.secrets import set_secret
+
+        return await set_secret(workspace, name, value, plan=plan, exists=exists)
+
+    async def secret_import(
+        self, workspace: Workspace, values: Mapping[str, str], *, replace: bool, plan: bool, approve: Approve
+    ) -> CommandResult:
+        from ..flows.secrets import import_secrets
+
+        return await import_secrets(workspace, values, replace=replace, plan=plan, approve=approve)
+
+    async def secret_remove(self, workspace: Workspace, name: str, *, plan: bool, approve: Approve) -> CommandResult:
+        from ..flows.secrets import remove_secret
+
+        return await remove_secret(workspace, name, plan=plan, approve=approve)
+
+    async def secret_reseal(self, workspace: Workspace, *, plan: bool) -> CommandResult:
+        from ..flows.secrets import reseal_secrets
+
+        return await reseal_secrets(workspace, plan=plan)
 
     async def plan(self, workspace: Workspace, *, selector: str, only: str | None, report: Report) -> CommandResult:
         from ..flows.apply import plan
@@ -149,12 +170,41 @@ class FlowCalls:
 
         return await update(workspace, selector=selector, plan=plan, approve=approve, report=report)
 
+    async def server_rekey(
+        self,
+        workspace: Workspace,
+        name: str,
+        kind: Literal["identity", "host"],
+        *,
+        plan: bool,
+        approve: Approve,
+        report: Report,
+    ) -> CommandResult:
+        from ..flows.rekey import rekey
+
+        return await rekey(workspace, name, kind, plan=plan, approve=approve, report=report)
+
     async def server_remove(
         self, workspace: Workspace, name: str, *, forget: bool, plan: bool, approve: Approve, report: Report
     ) -> CommandResult:
         from ..flows.servers import remove
 
         return await remove(workspace, name, forget=forget, plan=plan, approve=approve, report=report)
+
+    async def registry_show(self, workspace: Workspace) -> CommandResult:
+        from ..flows.registry import show
+
+        return await show(workspace)
+
+    async def registry_diff(self, workspace: Workspace) -> CommandResult:
+        from ..flows.registry import diff
+
+        return await diff(workspace)
+
+    async def registry_sign(self, workspace: Workspace, *, plan: bool, approve: Approve) -> CommandResult:
+        from ..flows.registry import sign
+
+        return await sign(workspace, plan=plan, approve=approve)
 
     async def op_list(self, workspace: Workspace, *, limit: int) -> CommandResult:
         from ..flows.ops import list_ops
@@ -176,10 +226,10 @@ class FlowCalls:
 
         return await cancel(workspace, op_id, report=report)
 
-    async def audit_log(self, workspace: Workspace, *, limit: int) -> CommandResult:
-        from ..flows.audit import log
+    async def audit_log(self, workspace: Workspace, **query: Any) -> CommandResult:
+        from ..flows.audit import Query, log
 
-        return await log(workspace, limit=limit)
+        return await log(workspace, Query(**query))
 
     async def audit_verify(self, workspace: Workspace, *, against: str | None, report: Report) -> CommandResult:
         from ..flows.audit import verify

@@ -115,6 +115,44 @@ class Editor:
         if value in (self._get(path) or ()):
             self._inside(path, lambda array: array.remove(value))
 
+    def append_element(self, table: str, values: Mapping[str, Any]) -> None:
+        """Add an element to a list of tables, after its last one, else at the end of the file.
+
+        Nothing happens when an equal one is there.
+        """
+        path = tuple(table.split("."))
+        present = self._get(path) or []
+        if dict(values) in present:
+            return
+        if path in self._scan().values:
+            self._inside(path, lambda array: array.append(dict(values)))
+        else:
+            self._create(path, values, (f"[[{table}]]", path))
+
+    def update_elements(
+        self, table: str, matches: Callable[[Mapping[str, Any]], bool], values: Mapping[str, Any]
+    ) -> None:
+        """Set keys in the elements of a list of tables that match."""
+        path = tuple(table.split("."))
+        for index, element in enumerate(self._get(path) or ()):
+            for key, value in values.items() if matches(element) else ():
+                if not _same(element.get(key), value):
+                    self._put((*path, index, key), value)
+
+    def remove_elements(self, table: str, matches: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Take the elements out of a list of tables that match, with the comments inside of them."""
+        path = tuple(table.split("."))
+        for index, element in reversed(list(enumerate(self._get(path) or ()))):
+            if not matches(element):
+                continue
+            if path in self._scan().values:
+                self._inside(path, partial(_delete, path=(index,)))
+                continue
+            here = (*path, index)
+            sections = [section for section in self._scan().sections if section.path[: len(here)] == here]
+            for section in reversed(sections):
+                self._cut(section.start, section.glued_end)
+
     def _get(self, path: Path) -> Any:
         return lookup(toml(self._text, "fleet.toml"), path)
 
@@ -155,20 +193,19 @@ class Editor:
         match = re.compile(r"[ \t]*").match(self._text, section.statements[-1].start)
         return match.group() if match else ""
 
-    def _create(self, entry: Path, values: Mapping[str, Any]) -> None:
-        """Write a new `[table.name]`, after the last one of its table, else at the end of the file."""
+    def _create(self, entry: Path, values: Mapping[str, Any], element: tuple[str, Path] | None = None) -> None:
+        """Write a new `[table.name]`, after the last one of its table, else at the end of the file.
+
+        `element` is for a list of tables instead: its header, and the path that its other elements begin with.
+        """
         found = self._scan()
         if owner := _inline_owner(found, entry[:-1]):
             self._inside(owner, lambda table: _assign(table, entry[len(owner) :], dict(values)))
             return
-        lines = [
-            f"[{key_text(*map(str, entry))}]",
-            *(f"{key_text(name)} = {literal(value)}" for name, value in values.items()),
-        ]
+        header, above = element or (f"[{key_text(*map(str, entry))}]", entry[:-1])
+        lines = [header, *(f"{key_text(name)} = {literal(value)}" for name, value in values.items())]
         block = "\n".join(lines) + "\n"
-        siblings = [
-            section for section in found.sections if section.path and section.path[: len(entry) - 1] == entry[:-1]
-        ]
+        siblings = [section for section in found.sections if section.path and section.path[: len(above)] == above]
         at = siblings[-1].glued_end if siblings else len(self._text)
         before, after = self._text[:at].rstrip(" \t"), self._text[at:].lstrip(" \t\r")
         gap = "" if not before or before.endswith("\n\n") else "\n"

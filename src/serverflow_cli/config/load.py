@@ -76,6 +76,8 @@ def toml(text: str, name: str) -> Document:
         found = re.match(r"line (\d+)", place)
         line = int(found.group(1)) if found else text.rstrip("\n").count("\n") + 1
         raise ConfigError(f"{name}:{line}: {message[:1].lower()}{message[1:]}") from None
+    except ValueError:  # int() reads no more than 4300 digits
+        raise ConfigError(f"{name}: a number is too long") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply") from None
 
@@ -87,7 +89,8 @@ def _migrated(document: Document, name: str, migrations: Mapping[int, Callable[[
     if not isinstance(version, int) or isinstance(version, bool):
         return document  # the model says what is wrong
     if version > SCHEMA:
-        raise ConfigError(f"{name}: schema {version} is newer than this sf, which knows {SCHEMA}", hint="update sf")
+        which = f"schema {version}" if version < 10_000 else "its schema"  # not every number can be written in digits
+        raise ConfigError(f"{name}: {which} is newer than this sf, which knows {SCHEMA}", hint="update sf")
     while version < SCHEMA:
         if version not in migrations:
             raise ConfigError(f"{name}: schema {version} is unknown; this sf knows {SCHEMA}")

@@ -23,8 +23,9 @@ from ..config.pins import Pin
 from ..errors import ActionFailed, ConfigError, SfError, TrustError, Unreachable, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Report, Request, ServerResult
-from . import bundles
+from . import bundles, grants
 from .ask import Ask
+from .signing import sign_next
 from .workspace import JUMP, LOGIN, RETIRED, Workspace, jump_pin_name
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Re
         placed = await server.place(bundle)
         _check_not_a_clone(workspace, request.name, placed["server_id"])
         _check_identity(workspace, request, placed)
-        _grant(workspace, placed["server_id"], report)
         jump = _pin_jump(workspace, request, through)
         _pin(workspace, request, seen, placed)
+        notes = _grant(workspace, request, placed["server_id"], ask, report)
         op_id = new_ulid()
         armed = await server.arm(workspace, op_id)
         try:
@@ -101,7 +102,7 @@ async def add(workspace: Workspace, request: EnrollRequest, ask: Ask, report: Re
         op_id,
         (result,),
         {},
-        (f"{request.name} takes signed commands now: sf system info --on {request.name}",),
+        (*notes, f"{request.name} takes signed commands now: sf system info --on {request.name}"),
     )
 
 
@@ -295,39 +296,67 @@ def _check_not_a_clone(workspace: Workspace, name: str, server_id: str) -> None:
             )
 
 
-def _grant(workspace: Workspace, server_id: str, report: Report) -> None:
-    """Trust version N+1, in which our command key may act on this server; nothing when it may already."""
+def _grant(workspace: Workspace, request: EnrollRequest, server_id: str, ask: Ask, report: Report) -> list[str]:
+    """Trust version N+1, in which the keys that may do everything may on this server too, and those that fleet.toml
+    means, once somebody has agreed. Returns notes.
+
+    Raises OutcomeUnknown while other root keys have to sign: then `sf server add` goes on from here.
+    """
+    from ..model.fleet import Server
     from ..trust import chain
 
-    name = workspace.key_name
-    if not name:
+    if not workspace.key_name:
         raise TrustError("our command key is not in the trust file", hint="sf trust show")
-    mine = [key for key in workspace.trust.command if key.name == name]
-    if all(server_id in grant.servers for key in mine for grant in key.grants):
-        return
-    trust = chain.next_with_server(workspace.trust, server_id, [name])
-    report({"t": "note", "text": f"signing trust version {trust.version}"})
-    chain.write_version(workspace.folder.trust, trust, [workspace.root_signer()])
-    workspace.refresh()
+    known = workspace.fleet.servers.get(request.name)
+    labels = Server.model_validate(
+        {
+            "host": "localhost",  # only its labels count here
+            "roles": request.roles or (known.roles if known else ()),
+            "tags": request.tags or (known.tags if known else ()),
+        }
+    )
+    keys, invited = grants.with_server(workspace.trust, workspace.fleet, request.name, labels, server_id)
+    agreed = [key for key in invited if _agrees(request, key.name, ask)]
+    joined = {key.public_key: key for key in agreed}
+    keys = tuple(joined.get(key.public_key, key) for key in keys)
+    left = [key.name for key in invited if key not in agreed]
+    notes = [f"{name} is not let in to {request.name}, as fleet.toml would have it: sf trust sign" for name in left]
+    if keys == workspace.trust.command:
+        return notes
+    return notes + sign_next(workspace, chain.successor(workspace.trust, command=keys), report)
+
+
+def _agrees(request: EnrollRequest, key: str, ask: Ask) -> bool:
+    """Selectors are a wish of fleet.toml, which nobody signs; so a person decides, now or with `sf trust sign`."""
+    if request.install_missing:
+        return True
+    try:
+        return ask.confirm(f"By fleet.toml, {key} has grants that include {request.name} now. Sign that too?")
+    except UsageError:
+        return False
 
 
 def _pin(workspace: Workspace, request: EnrollRequest, seen: Seen, placed: dict[str, Any]) -> None:
     known = workspace.pins.get(request.name)
-    if known and known.server_id == placed["server_id"] and seen.key in known.host_keys:
+    same = known if known and known.server_id == placed["server_id"] else None
+    if same and placed["identity"] in (same.identity, same.next_identity) and seen.key in same.accepted_host_keys:
         return
     moment = datetime.now(UTC).isoformat(timespec="seconds")
     address = f"{seen.host}:{seen.port}"
-    pin = Pin(
-        request.name, (seen.key,), cast("Origin", seen.origin), moment, address, placed["server_id"], placed["identity"]
-    )
+    identity = placed["identity"]
+    # Its receipts stay verifiable.
+    former = tuple(key for key in same.identities if key != identity) if same else ()
+    origin = cast("Origin", seen.origin)
+    pin = Pin(request.name, (seen.key,), origin, moment, address, placed["server_id"], identity, former=former)
     workspace.write_pins(lambda pins: pins | {request.name: pin})
 
 
 def _check_identity(workspace: Workspace, request: EnrollRequest, placed: dict[str, Any]) -> None:
     """A server that is in the fleet already must be that server. An enrolment that never ended binds nothing."""
     known = workspace.pins.get(request.name)
-    found = (placed["server_id"], placed["identity"])
-    if known and request.name in workspace.fleet.servers and (known.server_id, known.identity) != found:
+    if not known or request.name not in workspace.fleet.servers:
+        return
+    if known.server_id != placed["server_id"] or placed["identity"] not in (known.identity, known.next_identity):
         raise TrustError(
             "it has another identity than the pinned one",
             server=request.name,
@@ -383,11 +412,10 @@ async def _reachable(caller: Any, link: Link) -> None:
 def _link(workspace: Workspace, name: str, seen: Seen, jump: str | None) -> Link:
     from ..rpc.hello import Link
     from ..transport.ssh import Endpoint
-    from ..trust.keys import parse_public
 
     pin = workspace.pins[name]
-    endpoint = Endpoint(name, seen.host, seen.port, LOGIN, pin.host_keys, workspace.jump_endpoint(jump))
-    return Link(endpoint, pin.server_id, parse_public(pin.identity))
+    endpoint = Endpoint(name, seen.host, seen.port, LOGIN, pin.accepted_host_keys, workspace.jump_endpoint(jump))
+    return Link.of(endpoint, pin)
 
 
 def _enter(workspace: Workspace, request: EnrollRequest, seen: Seen, jump: str | None) -> None:

@@ -1,10 +1,159 @@
-"""What a grant says once it is signed: action names and server ids, nothing that could grow by itself."""
+"""What fleet.toml says that keys may do, in the words of the trust file: action names and server ids.
+
+fleet.toml is not signed, so it is a wish: nothing of it counts before a root key has signed it, and who signs is shown
+what it would change.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Protocol
+
 from serverflow_actions import registry
+
+from ..errors import ConfigError, UsageError
+from ..model.selector import Labelled, resolve
+
+if TYPE_CHECKING:
+    from ..model.fleet import Fleet
+    from ..model.fleet import Grant as Wish
+    from ..trust.trustfile import CommandKey, Grant, Trust
 
 
 def every_action() -> list[str]:
-    """All actions of this registry. A later bundle's new ones need a new signature (`sf server update` asks for it)."""
+    """All actions of this registry. A later one's new actions need a new signature (`sf server update` asks for it)."""
     return list(registry.names())
+
+
+def expand(patterns: Iterable[str]) -> tuple[str, ...]:
+    """The actions that names and globs mean, sorted. Raises UsageError for one that means none."""
+    known, found = every_action(), set[str]()
+    for pattern in patterns:
+        matched = [name for name in known if fnmatchcase(name, pattern)]
+        if not matched:
+            raise UsageError(f"there is no action {pattern}", hint="sf action list")
+        found.update(matched)
+    return tuple(sorted(found))
+
+
+class Asked(Protocol):
+    """What a stanza of fleet.toml, or a command line, asks for."""
+
+    @property
+    def allow(self) -> Sequence[str]: ...
+    @property
+    def on(self) -> str: ...
+    @property
+    def where(self) -> Mapping[str, str] | None: ...
+
+
+def granted(asked: Asked, servers: Mapping[str, Labelled], ids: Mapping[str, str]) -> Grant:
+    """It as a grant; `ids` are the server ids of those servers that are enrolled. Raises UsageError."""
+    from ..trust.trustfile import Grant
+
+    selected = tuple(sorted(ids[name] for name in _selected(servers, asked.on) if name in ids))
+    return Grant(expand(asked.allow), selected, dict(asked.where or {}))
+
+
+def _selected(servers: Mapping[str, Labelled], selector: str) -> list[str]:
+    """A selector that means nothing yet (`all` in an empty fleet, a role that no server has) is no error in a wish."""
+    try:
+        return resolve(servers, selector)
+    except UsageError as error:
+        if error.code != "no-server":
+            raise
+        return []
+
+
+def wished(trust: Trust, fleet: Fleet, ids: Mapping[str, str]) -> tuple[CommandKey, ...]:
+    """The command keys as fleet.toml would have them: same keys, other grants and, where it says so, other expiry.
+
+    A key without a stanza in `grants` keeps what is signed, but for servers that are gone; an operator's, which has
+    every action everywhere, follows the fleet. Raises ConfigError, UsageError.
+    """
+    return tuple(_wished(key, fleet, ids) for key in trust.command)
+
+
+def _wished(key: CommandKey, fleet: Fleet, ids: Mapping[str, str]) -> CommandKey:
+    wishes = wishes_of(fleet, key.name)
+    if wishes:
+        grants = tuple(granted(wish, fleet.servers, ids) for wish in wishes)
+        return replace(key, grants=grants, expires=_expiry(key, wishes))
+    if has_all(key):
+        return replace(key, grants=(full_grant(ids.values()),))
+    return key
+
+
+def with_server(
+    trust: Trust, fleet: Fleet, name: str, labels: Labelled, server_id: str
+) -> tuple[tuple[CommandKey, ...], list[CommandKey]]:
+    """The command keys once a server joins: whoever may do everything everywhere may there too. And, of the others,
+    those that a selector in fleet.toml lets in, with what they hold already and nothing else.
+    """
+    servers: dict[str, Labelled] = {**fleet.servers, name: labels}
+    everywhere, invited = [], []
+    for key in trust.command:
+        if has_all(key):
+            everywhere.append(replace(key, grants=tuple(_joined(grant, server_id) for grant in key.grants)))
+            continue
+        everywhere.append(key)
+        meant = {
+            (expand(wish.allow), tuple(sorted(wish.where.items())))
+            for wish in wishes_of(fleet, key.name)
+            if name in _selected(servers, wish.on)
+        }
+        joined = tuple(
+            _joined(grant, server_id)
+            if (tuple(sorted(grant.actions)), tuple(sorted(grant.where.items()))) in meant
+            else grant
+            for grant in key.grants
+        )
+        if joined != key.grants:
+            invited.append(replace(key, grants=joined))
+    return tuple(everywhere), invited
+
+
+def _joined(grant: Grant, server_id: str) -> Grant:
+    return replace(grant, servers=tuple(sorted({*grant.servers, server_id})))
+
+
+def wishes_of(fleet: Fleet, name: str) -> list[Wish]:
+    """The stanzas in `grants` for a key of this name."""
+    return [wish for wish in fleet.grants if wish.to == name]
+
+
+def full_grant(ids: Iterable[str]) -> Grant:
+    """Every action on these servers."""
+    from ..trust.trustfile import Grant
+
+    return Grant(tuple(every_action()), tuple(sorted(ids)))
+
+
+def has_all(key: CommandKey) -> bool:
+    """Whether it was signed as an operator's: one grant without a condition, for every action that there was then.
+
+    `server.leave` tells: it takes a server out of the fleet, and nobody is granted that one by one.
+    """
+    return len(key.grants) == 1 and not key.grants[0].where and "server.leave" in key.grants[0].actions
+
+
+def _expiry(key: CommandKey, wishes: Sequence[Wish]) -> int:
+    """A key expires, not a grant: so all its stanzas have to agree."""
+    moments = {wish.expires for wish in wishes}
+    if len(moments) > 1:
+        raise ConfigError(
+            f"the grants to {key.name} expire at different times, but it is the key that expires",
+            hint=f'give all [[grants]] with to = "{key.name}" the same `expires`',
+        )
+    (moment,) = moments
+    return int(moment.timestamp() * 1000) if moment else key.expires
+
+
+def problems(trust: Trust, fleet: Fleet) -> Iterator[str]:
+    """What fleet.toml wishes for keys that nobody has signed."""
+    known = {key.name for key in trust.command}
+    for name in dict.fromkeys(wish.to for wish in fleet.grants):
+        if name not in known:
+            yield f"fleet.toml grants something to {name}, which is no key of the fleet: sf key add, sf key deploy"

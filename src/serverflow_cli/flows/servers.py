@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +13,20 @@ from serverflow_actions import registry
 from serverflow_actions.kit.change import Change
 
 from ..config.edit import edit
-from ..errors import ConfigError, SfError, TrustError, Unreachable, UsageError
+from ..errors import ConfigError, OutcomeUnknown, SfError, TrustError, Unreachable, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult
 from . import bundles
-from .grants import every_action
+from .announced import Announced, on_keys
+from .grants import every_action, has_all
+from .pushing import bring_trust, trust_change
+from .signing import sign_next
 from .workspace import JUMP, RETIRED, Workspace
 
 if TYPE_CHECKING:
     from ..rpc.call import Caller
     from ..rpc.hello import Hello, Link
-    from ..trust.trustfile import Trust
+    from ..trust.trustfile import CommandKey, Trust
     from .bundles import SignedBundle
 
 Approve = Callable[[CommandResult], bool]
@@ -62,6 +66,9 @@ async def show(workspace: Workspace, name: str) -> CommandResult:
             "server_id": pin.server_id,
             "identity": pin.identity,
             "host_keys": list(pin.host_keys),
+            **({"next_identity": pin.next_identity} if pin.next_identity else {}),
+            **({"next_host_key": pin.next_host_key} if pin.next_host_key else {}),
+            **({"announced_host_keys": announced} if (announced := Announced(workspace).of(pin.server_id)) else {}),
             "pinned_at": pin.pinned_at,
             "pinned_from": pin.origin,
             "keys_with_grants": granted,
@@ -75,15 +82,20 @@ async def check(workspace: Workspace, *, selector: str, report: Report) -> Comma
     """Contact each: reachable, who it says it is, which versions it has, how far its clock is off."""
     names = workspace.select(selector)
     ours = workspace.trust.version
+    heard: dict[str, Sequence[str]] = {}
     async with workspace.caller() as caller:
 
         async def work(link: Link) -> Reply:
             started = time.monotonic()
-            greeting = await caller.greet(link)
+            greeting, announced = await caller.greet_and_listen(link)
             took = int((time.monotonic() - started) * 1000)
-            return Reply("", "done", data=_state(greeting, took), notes=_remarks(greeting, ours))
+            heard[link.server_id] = announced
+            notes = (*_remarks(greeting, ours), *on_keys(link, announced))
+            return Reply("", "done", data=_state(greeting, took), notes=notes)
 
-        return CommandResult(workspace.label, servers=await workspace.on_all(names, work, report))
+        servers = await workspace.on_all(names, work, report)
+        Announced(workspace).keep(heard)
+        return CommandResult(workspace.label, servers=servers)
 
 
 def _state(greeting: Hello, took_ms: int) -> dict[str, Any]:
@@ -157,14 +169,14 @@ async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Ap
     names = workspace.select(selector)
     granted = _with_new_actions(workspace)
     newest = granted.version if granted else workspace.trust.version
-    bundle = bundles.preview(workspace)
+    version, notes = bundles.preview(workspace)
     async with workspace.caller() as caller:
 
         async def look(link: Link) -> Reply:
             greeting = await caller.greet(link)
-            return Reply("", "done", _pending_changes(greeting, newest, bundle.version))
+            return Reply("", "done", _pending_changes(greeting, newest, version))
 
-        planned = CommandResult(workspace.label, servers=await workspace.on_all(names, look, report))
+        planned = CommandResult(workspace.label, servers=await workspace.on_all(names, look, report), notes=notes)
         if plan:
             return planned
         waiting = {
@@ -175,7 +187,7 @@ async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Ap
         if not approve(planned):
             raise SfError("nothing was done", code="declined")
         if granted:
-            _sign_grants(workspace, granted, report)
+            sign_next(workspace, granted, report)
         bundle, notes = _signed_bundle(workspace, report)
 
         async def work(link: Link) -> Reply:
@@ -187,68 +199,54 @@ async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Ap
 
 
 def _pending_changes(greeting: Hello, trust: int, bundle: int) -> tuple[Change, ...]:
-    changes = []
-    if greeting.trust_version < trust:
-        changes.append(Change("update", "trust", "trust file", {"version": (greeting.trust_version, trust)}))
+    changes = list(trust_change(greeting.trust_version, trust))
     if greeting.bundle_version < bundle:
         changes.append(Change("update", "bundle", "runner and actions", {"version": (greeting.bundle_version, bundle)}))
     return tuple(changes)
 
 
-async def _bring(workspace: Workspace, caller: Caller, link: Link, bundle: SignedBundle, report: Report) -> Reply:
-    """Trust version by version, as the rule of succession asks; then the bundle, if it is newer."""
-    from ..trust import chain, sshsig
+async def _bring(
+    workspace: Workspace, caller: Caller, link: Link, bundle: SignedBundle | None, report: Report
+) -> Reply:
+    """Trust first, then the bundle, if it is newer."""
+    from ..trust import sshsig
 
     async with caller.hold(link):
         greeting = await caller.greet(link)
-        changes = _pending_changes(greeting, workspace.trust.version, bundle.version)
-        for number in range(greeting.trust_version + 1, workspace.trust.version + 1):
-            report({"t": "step", "server": link.name, "doing": f"trust version {number}"})
-            body, blobs = chain.read_version(workspace.folder.trust, number)
-            await caller.push(link, body, blobs, (), report)
-        if greeting.bundle_version < bundle.version and bundle.files:
+        changes = _pending_changes(greeting, workspace.trust.version, bundle.version if bundle else 0)
+        await bring_trust(workspace, caller, link, greeting.trust_version, report)
+        if bundle and greeting.bundle_version < bundle.version:
             report({"t": "step", "server": link.name, "doing": f"bundle version {bundle.version}"})
             await caller.push(link, bundle.manifest, sshsig.dearmor(bundle.signature), bundle.files, report)
         return Reply("", "done" if changes else "unchanged", changes)
 
 
 def _with_new_actions(workspace: Workspace) -> Trust | None:
-    """A grant names actions one by one, so a new registry grants nothing: the next trust version, in which the
-    operator's
-    own full grant has the new ones too; None when it has them.
+    """A grant names actions one by one, so a new registry grants nothing: the next trust version, in which those who
+    may do everything may do the new ones too; None when they may already.
     """
     from ..trust import chain
 
-    trust, name = workspace.trust, workspace.key_name
-    known = set(every_action())
-    grown = []
-    for key in trust.command:
-        full = key.name == name and len(key.grants) == 1 and not key.grants[0].where
-        if full and "server.leave" in key.grants[0].actions and not known <= set(key.grants[0].actions):
-            every = tuple(sorted(known | set(key.grants[0].actions)))
-            key = replace(key, grants=(replace(key.grants[0], actions=every),))
-        grown.append(key)
-    return None if tuple(grown) == trust.command else chain.successor(trust, command=tuple(grown))
+    trust, every = workspace.trust, set(every_action())
+
+    def grown(key: CommandKey) -> CommandKey:
+        if not has_all(key) or every <= set(key.grants[0].actions):
+            return key
+        actions = tuple(sorted(every | set(key.grants[0].actions)))
+        return replace(key, grants=(replace(key.grants[0], actions=actions),))
+
+    keys = tuple(map(grown, trust.command))
+    return None if keys == trust.command else chain.successor(trust, command=keys)
 
 
-def _sign_grants(workspace: Workspace, granted: Trust, report: Report) -> None:
-    from ..trust import chain
-
-    report({"t": "note", "text": f"signing trust version {granted.version}: new actions for {workspace.key_name}"})
-    chain.write_version(workspace.folder.trust, granted, [workspace.root_signer()])
-    workspace.refresh()
-
-
-def _signed_bundle(workspace: Workspace, report: Report) -> tuple[SignedBundle, tuple[str, ...]]:
-    """The bundle to bring. Without a release key it is the one that is signed: trust, and so revocations, still go
-    out.
-    """
+def _signed_bundle(workspace: Workspace, report: Report) -> tuple[SignedBundle | None, tuple[str, ...]]:
+    """The bundle to bring. None when we alone cannot sign it: trust, and so revocations, still go out."""
     try:
         return bundles.ensure(workspace, report), ()
     except TrustError as error:
-        if error.code != "no-release-key":
+        if error.code not in bundles.NOT_BROUGHT:
             raise
-        return bundles.stored(workspace), (f"the bundle of this sf was not brought: {error.message}",)
+        return None, (bundles.not_brought(error),)
 
 
 async def remove(
@@ -268,7 +266,7 @@ async def remove(
     op_id, left = new_ulid(), []
     if not forget and name in workspace.pins:
         left = await _leave(workspace, workspace.link(name), op_id, report)
-    _drop(workspace, name)
+    _drop(workspace, name, report)
     notes = tuple(f"left on the server: {path}" for path in left)
     return CommandResult(
         workspace.label, op_id, (ServerResult(name, Reply(op_id, "done", tuple(changes), notes=notes)),)
@@ -313,14 +311,15 @@ async def _leave(workspace: Workspace, link: Link, op_id: str, report: Report) -
         )
 
 
-def _drop(workspace: Workspace, name: str) -> None:
+def _drop(workspace: Workspace, name: str, report: Report) -> None:
     """Grants first: whatever is interrupted after that, nobody may act on the server any more."""
     from ..trust import chain
 
     pin = workspace.pins.get(name)
     if pin and any(pin.server_id in grant.servers for key in workspace.trust.command for grant in key.grants):
-        following = chain.next_without_server(workspace.trust, pin.server_id)
-        chain.write_version(workspace.folder.trust, following, [workspace.root_signer()])
+        # Other root keys may have to sign too; meanwhile the grants are for a server that takes no commands any more.
+        with suppress(OutcomeUnknown):
+            sign_next(workspace, chain.next_without_server(workspace.trust, pin.server_id), report)
     if pin:
         # Its receipts stay in the chains, and have to stay verifiable.
         retired = replace(pin, name=f"{RETIRED}{pin.server_id[:12]}")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..config.atomic import write_atomic
 from ..errors import TrustError
+from .keys import fingerprint
+from .trustfile import Role
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
@@ -17,21 +19,31 @@ _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 class Anchor:
     """The highest version that was seen, by its number and the SHA-256 of its bytes, and its root keys' fingerprints.
 
-    On first contact only fingerprints are known: `version` is 0 then, and `fleet` and `sha256` are empty.
+    On first contact only fingerprints are known: `version` is 0 then, `fleet` and `sha256` are empty, and `needed` says
+    how many of them must have signed.
     """
 
     roots: tuple[str, ...]
     version: int = 0
     sha256: str = ""
     fleet: str = ""
+    needed: int = 0
 
 
 def from_fingerprints(text: str) -> Anchor:
-    """A first contact's anchor: what a colleague read out, or SF_ROOT; commas separate. Raises TrustError."""
-    roots = tuple(part.strip() for part in text.split(","))
-    if not all(_FINGERPRINT.fullmatch(root) for root in roots):
+    """A first contact's anchor: what a colleague read out, or SF_ROOT, as `read_out` writes it. Raises TrustError."""
+    match = re.fullmatch(r"(?:([1-9][0-9]?):)?(SHA256:.+)", text.strip())
+    count, listed = match.groups() if match else (None, "")
+    roots = tuple(sorted({part.strip() for part in listed.split(",")}))
+    if not all(_FINGERPRINT.fullmatch(root) for root in roots) or int(count or 1) > len(roots):
         raise TrustError("not a root key's fingerprint (SHA256:…)", hint="a colleague reads it out from: sf trust show")
-    return Anchor(tuple(sorted(set(roots))))
+    return Anchor(roots, needed=int(count or len(roots)))
+
+
+def read_out(root: Role) -> str:
+    """The fingerprint of the only root key; of several `2:SHA256:…,SHA256:…`, with how many must sign before it."""
+    prints = sorted(fingerprint(key.public_key) for key in root.keys)
+    return prints[0] if len(prints) == 1 else f"{root.threshold}:{','.join(prints)}"
 
 
 def load(path: Path) -> Anchor | None:
@@ -43,7 +55,7 @@ def load(path: Path) -> Anchor | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TrustError(
             f"{path} is damaged: {error}", hint="check the root fingerprint with a colleague, then remove it"
         ) from None

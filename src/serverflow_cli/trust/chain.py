@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +33,14 @@ def successor(trust: Trust, **changes: Any) -> Trust:
     return checked(dataclasses.replace(trust, version=trust.version + 1, **changes))
 
 
-def next_with_server(trust: Trust, server_id: str, key_names: Iterable[str]) -> Trust:
-    """The next version, in which all grants of the named command keys include this server. Raises TrustError."""
-    names = set(key_names)
-    unknown = names - {key.name for key in trust.command}
-    if unknown:
-        raise TrustError(f"the trust file has no command key named {', '.join(sorted(unknown))}")
-
-    def servers(key: CommandKey, grant: Grant) -> Iterable[str]:
-        return {*grant.servers, server_id} if key.name in names else grant.servers
-
-    return _with_servers(trust, servers)
-
-
 def next_without_server(trust: Trust, server_id: str) -> Trust:
     """The next version, in which no grant includes this server. A grant without servers stays: it may get others."""
-    return _with_servers(trust, lambda _, grant: set(grant.servers) - {server_id})
 
+    def without(grant: Grant) -> Grant:
+        return dataclasses.replace(grant, servers=tuple(one for one in grant.servers if one != server_id))
 
-def _with_servers(trust: Trust, servers: Callable[[CommandKey, Grant], Iterable[str]]) -> Trust:
-    def rewritten(key: CommandKey) -> CommandKey:
-        grants = (dataclasses.replace(grant, servers=tuple(sorted(servers(key, grant)))) for grant in key.grants)
-        return dataclasses.replace(key, grants=tuple(grants))
-
-    return successor(trust, command=tuple(rewritten(key) for key in trust.command))
+    keys = (dataclasses.replace(key, grants=tuple(map(without, key.grants))) for key in trust.command)
+    return successor(trust, command=tuple(keys))
 
 
 def load_chain(folder: Path, anchor: Anchor | None) -> Trust:
@@ -82,13 +66,13 @@ def load_chain(folder: Path, anchor: Anchor | None) -> Trust:
         new = parse(data)
         if new.version != number:
             raise TrustError(f"{number}.json says that it is version {new.version}")
-        signers = _signers(data, blobs)
+        signers = signers_of(data, blobs)
         _check_succession(trust, new, signers)
         if anchor and number == anchor.version and anchor_of(new) != anchor:
             raise TrustError(
                 f"trust version {number} is not the one that was seen here", hint="ask who changed the fleet folder"
             )
-        trust, seen = new, seen | (signers & _publics(new.root))
+        trust, seen = new, seen | (signers & publics(new.root))
     if trust is None:
         raise TrustError(f"no trust file in {folder}")
     if anchor and not anchor.version:
@@ -98,7 +82,7 @@ def load_chain(folder: Path, anchor: Anchor | None) -> Trust:
 
 def anchor_of(trust: Trust) -> Anchor:
     """What to remember of a version that was verified."""
-    roots = tuple(sorted(map(fingerprint, _publics(trust.root))))
+    roots = tuple(sorted(map(fingerprint, publics(trust.root))))
     return Anchor(roots, trust.version, hashlib.sha256(body(trust)).hexdigest(), trust.fleet)
 
 
@@ -123,15 +107,30 @@ def write_version(folder: Path, trust: Trust, signers: Sequence[Signer], signatu
     blobs = [*(sshsig.sign(signer, sshsig.TRUST, data) for signer in signers), *signatures]
     folder.mkdir(exist_ok=True)
     with locked(folder / "trust"):
-        newest = max(_numbers(folder), default=0)
-        if newest != trust.version - 1:
-            raise PlanChanged(
-                f"the newest trust version is {newest}; {trust.version} cannot be added to it", hint="run it again"
-            )
-        _check_succession(load_chain(folder, None) if newest else None, trust, _signers(data, blobs))
-        # The signatures first: a version exists once its .json does.
-        write_atomic(folder / f"{trust.version}.json.sig", "".join(map(sshsig.armor, blobs)).encode(), 0o644)
-        write_atomic(folder / f"{trust.version}.json", data, 0o644)
+        before = check_next(folder, trust)
+        _check_succession(before, trust, signers_of(data, blobs))
+        write(folder, trust.version, data, blobs)
+
+
+def check_next(folder: Path, trust: Trust) -> Trust | None:
+    """The version in the folder that this one follows; None for the first.
+
+    Raises PlanChanged when another one came in between.
+    """
+    newest = max(_numbers(folder), default=0)
+    if newest != trust.version - 1:
+        raise PlanChanged(
+            f"the newest trust version is {newest}; {trust.version} cannot be added to it", hint="run it again"
+        )
+    return load_chain(folder, None) if newest else None
+
+
+def write(folder: Path, number: int, data: bytes, blobs: Sequence[bytes]) -> None:
+    """Add a version whose signatures suffice, under the folder's lock. A version exists once its .json does, so its
+    signatures go first.
+    """
+    write_atomic(folder / f"{number}.json.sig", "".join(map(sshsig.armor, blobs)).encode(), 0o644)
+    write_atomic(folder / f"{number}.json", data, 0o644)
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -140,7 +139,7 @@ def _numbers(folder: Path) -> list[int]:
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _FILE.fullmatch(path.name)))
 
 
-def _signers(data: bytes, blobs: Iterable[bytes]) -> set[bytes]:
+def signers_of(data: bytes, blobs: Iterable[bytes]) -> set[bytes]:
     """A set: however often a key signs, it counts once. Raises TrustError when a signature is not valid."""
     return {sshsig.verify(blob, sshsig.TRUST, data) for blob in blobs}
 
@@ -151,25 +150,37 @@ def _check_succession(previous: Trust | None, new: Trust, signers: set[bytes]) -
         raise TrustError(f"trust version {new.version} is of another fleet")
     if new.version != (previous.version + 1 if previous else 1):
         raise TrustError(f"trust version {new.version} cannot come here")
-    for root in [previous.root, new.root] if previous else [new.root]:
-        count = len(_publics(root) & signers)
-        if count < root.threshold:
-            raise TrustError(
-                f"trust version {new.version} needs {root.threshold} root signatures and has {count}",
-                hint=f"other root keys' holders sign {new.version}.json with: ssh-keygen -Y sign -n {sshsig.TRUST}",
-            )
+    if missing(previous, new, signers):
+        raise TrustError(
+            f"trust version {new.version} lacks root signatures: {missing(previous, new, signers)}",
+            hint="other root keys' holders sign it: sf trust sign",
+        )
+
+
+def missing(previous: Trust | None, new: Trust, signers: Collection[bytes]) -> int:
+    """How many more root keys have to sign: the threshold of the version before counts, and that of the new one."""
+    roles = [previous.root, new.root] if previous else [new.root]
+    return max(0, *(role.threshold - len(publics(role) & set(signers)) for role in roles))
 
 
 def _check_first_contact(anchor: Anchor, newest: Trust, seen: set[bytes]) -> None:
-    """Each key that was read out must be root now and must itself have signed here.
+    """Each key that was read out must be root now, and as many as have to sign must have signed here themselves.
 
     To be listed would not be enough: anyone can list a public key in a chain of their own making.
     """
-    signed = {fingerprint(key) for key in seen & _publics(newest.root)}
+    roots = publics(newest.root)
+    listed, signed = ({fingerprint(key) for key in keys} for keys in (roots, seen & roots))
     for root in anchor.roots:
-        if root not in signed:
-            raise TrustError(f"{root} has signed no version of this trust chain as one of its present root keys")
+        if root not in listed:
+            raise TrustError(f"{root} is not a root key of this trust chain", code="wrong-root")
+    count = len(signed & set(anchor.roots))
+    if count < anchor.needed:
+        raise TrustError(
+            f"of the root keys that were read out {count} have signed this trust chain, not {anchor.needed}",
+            code="wrong-root",
+        )
 
 
-def _publics(role: Role) -> set[bytes]:
+def publics(role: Role) -> set[bytes]:
+    """The raw public keys of a role."""
     return {key.public_key for key in role.keys}
