@@ -1,10 +1,13 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fast oldest servers lint bench generate targets targets-down clean
+.PHONY: help demo test fast fuzz oldest servers lint bench generate targets targets-down clean
 
 BIN := .venv/bin
 # How many target tests run at a time; each worker has servers of its own.
 WORKERS ?= 2
+# How long atheris tries each of its three harnesses, and how many examples hypothesis tries for each reader.
+FUZZ_SECONDS ?= 60
+FUZZ_EXAMPLES ?= 200
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +29,11 @@ lint: .venv/dev.stamp ## ruff, mypy --strict and the import rules
 
 fast: .venv/dev.stamp ## The tests that need no server
 	@tests/shells.sh
-	$(BIN)/pytest -q tests/unit tests/trust tests/cases
+	$(BIN)/pytest -q tests/unit tests/trust tests/cases tests/fuzz
+
+fuzz: .venv/dev.stamp .venv/fuzz.stamp ## The same readers of outside data, tried much harder: hypothesis, then atheris
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -q tests/fuzz
+	$(BIN)/python -m tests.fuzz $(FUZZ_SECONDS)
 
 oldest: ## The cases on the oldest Python that servers may have, Debian 11's
 	@tests/targets/engine.sh
