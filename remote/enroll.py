@@ -74,9 +74,10 @@ Match User serverflow
 # For an sshd_config that reads no drop-ins: this one file, so that no other drop-in starts to count. leave.py knows it.
 INCLUDE = f"Include {DROP_IN}\n"
 
-# The "" after the path forbids arguments: the runner's local requests are not for this account.
+# The "" after the path forbids arguments: the runner's local requests are not for this account. Of the environment the
+# request comes through and nothing else: sudo would keep LC_* and more by itself (env_check, env_keep in sudoers(5)).
 SUDO = f"""# Written by serverflow: its login may start the runner, without arguments.
-Defaults!{LIBEXEC}/runner env_keep += "SSH_ORIGINAL_COMMAND", !requiretty, !use_pty, !pam_session
+Defaults!{LIBEXEC}/runner env_keep = "SSH_ORIGINAL_COMMAND", !env_check, !requiretty, !use_pty, !pam_session
 Defaults:serverflow !lecture
 serverflow ALL=(root) NOPASSWD: {LIBEXEC}/runner ""
 """
@@ -90,6 +91,29 @@ Before=ssh.service network-pre.target
 [Service]
 Type=oneshot
 ExecStart={LIBEXEC}/runner boot
+# It puts files back below /etc with their owners and modes, removes users, and asks systemd to reload: no more.
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID
+NoNewPrivileges=yes
+ProtectSystem=yes
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+IPAddressDeny=any
+RestrictAddressFamilies=AF_UNIX
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+SystemCallArchitectures=native
+UMask=0077
 
 [Install]
 WantedBy=multi-user.target
@@ -194,7 +218,8 @@ def place(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     write(f"{LIBEXEC}/runner", STUB, 0o755)
     return {
         "server_id": read(f"{CONFIG}/server_id").strip(),
-        "identity": " ".join(read(f"{STATE}/identity.pub").split()[:2]),
+        # From the private half: a rotation that was cut off may have left the other file behind.
+        "identity": " ".join(run("ssh-keygen", "-y", "-f", f"{STATE}/identity").split()[:2]),
     }
 
 

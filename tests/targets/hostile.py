@@ -29,6 +29,8 @@ SYSCALLS: dict[str, tuple[int, ...]] = {
     "open_by_handle_at": (304, -1, 0, 0), "reboot": (169, 0, 0, 0, 0), "swapon": (167, 0, 0),
     "clock_settime": (227, 0, 0), "chroot": (161, 0), "iopl": (172, 9), "move_mount": (429, -1, 0, -1, 0, -1),
     "mount_setattr": (442, -1, 0, -1, 0, 0), "userfaultfd": (323, -1), "io_uring_setup": (425, 0, 0),
+    "fsopen": (430, 0, 0), "open_tree": (428, -1, 0, 0x1000), "pidfd_getfd": (438, -1, 0, 0), "acct": (163, 1),
+    "settimeofday": (164, 1, 0), "kexec_file_load": (320, -1, -1, 0, 0, 0), "quotactl": (179, -1, 0, 0, 0),
 }  # fmt: skip
 
 
@@ -155,6 +157,30 @@ def _by_the_bus(*argv: str) -> Act:
     return act
 
 
+def _memory_of_others(probe: Any) -> int:
+    for pid in set(_pids()) - {os.getpid()}:
+        try:
+            os.close(os.open(f"/proc/{pid}/mem", os.O_RDWR))
+        except OSError:
+            continue
+        # In a process namespace of its own, 1 is itself.
+        if pid != 1:
+            return pid
+    raise OSError("none")
+
+
+def _abstract_socket(probe: Any) -> None:
+    """One that listens outside, in the abstract namespace: no file system hides it (unix(7))."""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect("\0canary")
+
+
+def _file_capability(probe: Any) -> None:
+    path = _somewhere("capable")
+    with open(path, "wb"):
+        os.setxattr(path, "security.capability", bytes.fromhex("0100000200002000000000000000000000000000"))
+
+
 def _own_limits(probe: Any) -> None:
     with open("/proc/self/cgroup") as file:
         path = file.read().splitlines()[-1].split(":", 2)[2]
@@ -181,19 +207,21 @@ ACTS: dict[str, Act] = {
     **{f"read {path}": _read(path) for path in (
         "/var/lib/serverflow/identity", "/var/lib/serverflow/receipts.chain", "/run/serverflow/boot",
         "/root/.ssh/authorized_keys", "/dev/sda", "/dev/mem", "/dev/kmsg", "/proc/kcore",
-        "/proc/1/root/var/lib/serverflow/identity",
+        "/proc/1/root/var/lib/serverflow/identity", "/home/admin/.ssh/id_canary", "/etc/ssh/ssh_host_ed25519_key",
+        "/etc/shadow", "/etc/gshadow", "/srv/bank/canary", "/dev/fuse", "/dev/net/tun", "/dev/kvm",
     )},
     **{f"write {path}": _write(path) for path in (
         "/etc/passwd", "/etc/shadow", "/etc/sudoers", "/etc/ssh/sshd_config", "/etc/ssh/serverflow_authorized_keys",
         "/etc/serverflow/server_id", "/usr/local/libexec/serverflow/runner",
         "/usr/local/libexec/serverflow/current/verify.py", "/var/lib/serverflow/receipts.chain",
         "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/proc/1/root/etc/passwd", "/bin/sh",
-        "/usr/lib/os-release",
+        "/usr/lib/os-release", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/hostname", "/sys/power/state",
+        "/sys/kernel/uevent_helper", "/srv/bank/canary", "/home/admin/.ssh/id_canary",
     )},
     **{f"make {path}": _make(path) for path in (
         "/canary", "/etc/cron.d/canary", "/etc/systemd/system/canary.service", "/run/systemd/system/canary.service",
         "/usr/bin/canary", "/var/spool/cron/crontabs/canary", "/root/canary", "/var/lib/canary", "/boot/canary",
-        "/run/canary",
+        "/run/canary", "/srv/bank/new", "/home/admin/new", "/sys/fs/cgroup/canary",
     )},
     **{f"connect to {path}": _connect(path) for path in (
         "/run/dbus/system_bus_socket", "/run/systemd/private", "/run/systemd/journal/io.systemd.journal",
@@ -207,8 +235,12 @@ ACTS: dict[str, Act] = {
     "a vsock": _socket(40, socket.SOCK_STREAM),
     "signal others": _signal_others,
     "the environment of others": _environments_of_others,
+    "the memory of others": _memory_of_others,
+    "an abstract socket": _abstract_socket,
     "a device node": _device,
     "a setuid file": _setuid_file,
+    "a file with capabilities": _file_capability,
+    "a control group": lambda probe: os.mkdir("/sys/fs/cgroup/canary"),
     "become root": _become_root,
     "root by a setuid program": _by_setuid_program,
     "a restart over the bus": _by_the_bus("systemctl", "--no-ask-password", "restart", "cron"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from . import attacker
+from .attack import attack
 from .attacker import RECEIPT, Answer
 from .operator import eventually
 from .target import Fleet
@@ -80,6 +81,8 @@ def in_the_middle(victim: Victim) -> Iterator[tuple[Slow, attacker.Session]]:
 
 
 @pytest.mark.parametrize("end", ["the connection", "the runner"])
+@attack("SSH drop in mid-action", stopped_by="the executor is a unit of its own", case="the connection")
+@attack("SIGKILL of the runner", stopped_by="the executor is a unit of its own", case="the runner")
 def test_an_action_goes_on_without_whoever_asked_for_it(victim: Victim, end: str) -> None:
     with in_the_middle(victim) as (slow, session):
         if end == "the connection":
@@ -96,6 +99,7 @@ def test_an_action_goes_on_without_whoever_asked_for_it(victim: Victim, end: str
         assert slow.starts() == 1
 
 
+@attack("SIGKILL of the executor", stopped_by="a burned id never runs again: the outcome is indeterminate")
 def test_an_operation_whose_executor_was_killed_is_never_run_again(victim: Victim) -> None:
     with in_the_middle(victim) as (slow, session):
         victim.target.run("systemctl", "kill", "--signal=KILL", f"serverflow-op-{slow.op.lower()}.service")
@@ -106,6 +110,7 @@ def test_an_operation_whose_executor_was_killed_is_never_run_again(victim: Victi
         pass
 
 
+@attack("reboot", stopped_by="a burned id never runs again: the outcome is indeterminate")
 def test_an_operation_that_a_reboot_cut_off_is_never_run_again(victim: Victim) -> None:
     with in_the_middle(victim) as (slow, session):
         victim.client.close()
@@ -119,6 +124,7 @@ def test_an_operation_that_a_reboot_cut_off_is_never_run_again(victim: Victim) -
         assert slow.starts() == 1
 
 
+@attack("two operators at once", stopped_by="the server's lock")
 def test_the_second_operator_hears_who_is_at_work(victim: Victim) -> None:
     with in_the_middle(victim) as (slow, session):
         before = victim.canary()
@@ -162,6 +168,7 @@ def _fill(victim: Victim) -> None:
     assert victim.target.run("sh", "-c", f"df --output=avail {STATE} | tail -1").stdout.strip() == "0"
 
 
+@attack("disk full before burn", stopped_by="what cannot be recorded does not run")
 def test_what_cannot_be_recorded_is_not_done(victim: Victim, small_disk: None) -> None:
     _fill(victim)
     with victim.untouched():
@@ -172,6 +179,7 @@ def test_what_cannot_be_recorded_is_not_done(victim: Victim, small_disk: None) -
         victim.target.run("rm", f"{STATE}/fill")
 
 
+@attack("disk full before receipt", stopped_by="room for a receipt is set aside")
 def test_what_was_done_is_receipted_although_the_disk_is_full(victim: Victim, small_disk: None) -> None:
     with in_the_middle(victim) as (slow, session):
         _fill(victim)
@@ -184,6 +192,20 @@ def test_what_was_done_is_receipted_although_the_disk_is_full(victim: Victim, sm
         pass
 
 
+@attack("disk full by blobs", stopped_by="the room is checked before the go-ahead")
+def test_blobs_that_the_disk_has_no_room_for_are_not_asked_for(victim: Victim, small_disk: None) -> None:
+    """40 MiB, which the action would take, for a disk of 32."""
+    assert victim.client.ask("app.create", {"name": "shop"}).verdict == "done"
+    op, sha256 = attacker.new_op(), "ab" * 32
+    with victim.untouched():
+        params = {"app": "shop", "path": "big", "sha256": sha256}
+        answer = victim.client.ask("file.put", params, op_id=op, blobs=[{"sha256": sha256, "size": 40 << 20}])
+        assert (answer.verdict, [kind for kind, _ in answer.frames]) == ("disk-full", ["R"])
+        assert not victim.burned(op)
+        assert victim.target.run("ls", f"{STATE}/blobs").stdout == ""
+
+
+@attack("disk full by denials", stopped_by="at most 60 an hour are kept")
 def test_denials_do_not_fill_the_disk(victim: Victim) -> None:
     """More than 60 an hour are answered, but not kept.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from .attack import attack
 from .attacker import TRUST, encode
 from .operator import eventually
 from .target import Fleet
@@ -76,10 +77,14 @@ ACTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def victim(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
     with fresh_victim(fleet, tmp_path_factory.mktemp("victim")) as found:
-        found.target.run("mkdir", "/srv/hostile")
-        assert found.client.ask("app.create", {"name": "shop"}).verdict == "done"
-        _arm(found)
+        _furnish(found)
         yield found
+
+
+def _furnish(victim: Victim) -> None:
+    victim.target.run("mkdir", "/srv/hostile")
+    assert victim.client.ask("app.create", {"name": "shop"}).verdict == "done"
+    _arm(victim)
 
 
 def _arm(victim: Victim) -> None:
@@ -119,24 +124,96 @@ def _arm(victim: Victim) -> None:
     assert victim.client.push(TRUST, encode(trust), victim.root).verdict == "done"
 
 
-#: A read asks the system bus for unit states, as any user may: there polkit decides. It may not reach more by it.
-FOR_ANY_USER = {
-    f"connect to /run/{socket}": "worked: None"
+#: A read asks the system bus for unit states, as any user may: there polkit decides. It may not reach more by it. Nor
+#: has it a network of its own, which is what hides abstract sockets.
+FOR_ANY_USER = {"an abstract socket"} | {
+    f"connect to /run/{socket}"
     for socket in ("dbus/system_bus_socket", "systemd/io.system.ManagedOOM", "systemd/userdb/io.systemd.DynamicUser")
 }
-PROFILES = [name for name, (act, _, _) in ACTIONS.items() if act == "attempts"]
+#: CAP_DAC_READ_SEARCH: they look at what is there, also at an app's files, but for keys and passwords.
+LOOKS = {"read /srv/bank/canary"}
+#: What a profile may, of all the acts in hostile.py; and the capabilities that the receipt says were in force.
+MAY: dict[str, tuple[set[str], int]] = {
+    "svc": (LOOKS, 0x4),
+    "pkg": (LOOKS, 0x4),
+    "cfg": (LOOKS, 0x1F),
+    "account": (LOOKS, 0x1F),
+    "sql": (set(), 0),
+    "app": (set(), 0),
+    "read": (FOR_ANY_USER, 0),
+    "read-wide": (FOR_ANY_USER | LOOKS, 0x4),
+    "read-journal": (FOR_ANY_USER, 0),
+}
+PREPARE = """
+install -o admin -m 600 /etc/hostname /home/admin/.ssh/id_canary
+mkdir -m 750 /srv/bank && install -m 640 /etc/hostname /srv/bank/canary && chown -R admin /srv/bank
+systemd-run --quiet --unit=outside python3 -c '
+import signal, socket
+with socket.socket(socket.AF_UNIX) as server:
+    server.bind("\\0canary"); server.listen(); signal.pause()'
+"""
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_from_inside_a_sandbox_nothing_forbidden_works(victim: Victim, name: str) -> None:
+@pytest.fixture(scope="module")
+def prepared(victim: Victim) -> None:
+    """Another app's and another user's files, and a socket, for the acts to try."""
+    victim.target.run("sh", "-c", PREPARE)
+
+
+@pytest.mark.parametrize("name", MAY)
+@attack(
+    "a forbidden act from inside a sandbox",
+    stopped_by="namespaces, capabilities and a system call filter; below the floor nothing runs",
+)
+def test_from_inside_a_sandbox_nothing_forbidden_works(victim: Victim, prepared: None, name: str) -> None:
+    _try_everything(victim, name)
+
+
+#: In Debian 11 every user may connect there; systemd then asks the kernel who it is.
+OLD_SYSTEMD = {"connect to /run/systemd/private"}
+
+
+def _try_everything(victim: Victim, name: str, old: bool = False) -> None:
+    """Every act from inside one profile, and what its receipt says was in force."""
+    may, capabilities = MAY[name]
+    if old and may >= FOR_ANY_USER:
+        may = may | OLD_SYSTEMD
     passwd = victim.target.run("sha256sum", "/etc/passwd", "/etc/shadow").stdout
     with victim.untouched():
         answer = victim.client.ask(f"hostile.{name}", {"name": "shop"} if name == "app" else {})
-        assert answer.body["data"]["tried"] > 60, answer.body["message"]
-        worked = answer.body["data"]["worked"].items()
-        assert dict(worked - (FOR_ANY_USER.items() if name.startswith("read") else set())) == {}
+        assert answer.body["data"]["tried"] > 90, answer.body["message"]
+        worked = answer.body["data"]["worked"]
+        assert {act: said for act, said in worked.items() if act not in may} == {}
+        assert LOOKS & may <= set(worked)
         assert victim.target.run("sha256sum", "/etc/passwd", "/etc/shadow").stdout == passwd
         assert victim.target.run("hostname").stdout.strip() == victim.target.name
+    sandbox = answer.body["sandbox"]
+    assert sandbox["profile"] == ACTIONS[name][1]
+    effective = sandbox["effective"]
+    assert (effective["no_new_privs"], effective["seccomp"], int(effective["cap_bnd"], 16)) == (
+        True, True, capabilities,
+    )  # fmt: skip
+    assert effective["uid"] != 0
+    if sandbox["profile"] == "read":
+        assert effective["read_only"]
+        assert int(effective["cap_eff"], 16) == capabilities
+    else:
+        assert (effective["open"], effective["writable"]) == ([], [])
+        assert effective["folders"] == ACTIONS[name][2].get("writes", ["/srv/shop"])
+
+
+@pytest.mark.parametrize("release", ["debian11", "debian13"])
+@attack(
+    "a forbidden act from inside a sandbox",
+    stopped_by="namespaces, capabilities and a system call filter; below the floor nothing runs",
+)
+def test_nor_on_other_releases(fleet: Fleet, tmp_path: Path, release: str) -> None:
+    """Debian 11 has systemd 247, which knows fewer properties; the floor is the same."""
+    with fresh_victim(fleet, tmp_path, release) as victim:
+        _furnish(victim)
+        victim.target.run("sh", "-c", PREPARE)
+        for name in MAY:
+            _try_everything(victim, name, old=release == "debian11")
 
 
 #: The action, limits that make it quick, and the verdict.
@@ -153,6 +230,14 @@ TOO_MUCH: dict[str, tuple[str, dict[str, int], str]] = {
 
 
 @pytest.mark.parametrize(("name", "limits", "verdict"), TOO_MUCH.values(), ids=TOO_MUCH)
+@attack("output flood", stopped_by="killed at 64 MiB", case="output")
+@attack("fork bomb", stopped_by="a limit of processes, and the control group is killed whole", case="processes")
+@attack("memory bomb", stopped_by="a limit of memory, without swap", case="memory")
+@attack(
+    "timeout with a setsid child",
+    stopped_by="the control group is killed whole",
+    case="time, with a child in a session of its own",
+)
 def test_whoever_takes_too_much_is_stopped_with_all_its_processes(
     victim: Victim, name: str, limits: dict[str, int], verdict: str
 ) -> None:
@@ -174,6 +259,7 @@ def _leftovers(victim: Victim) -> str:
 
 
 @pytest.mark.parametrize("name", ["lies", "garbage"])
+@attack("an action that lies to its executor", stopped_by="the executor takes bounded frames of known kinds")
 def test_frames_that_are_not_what_they_should_be_end_as_a_failure(victim: Victim, name: str) -> None:
     with victim.untouched():
         answer = victim.client.ask(f"hostile.{name}")
@@ -207,6 +293,7 @@ SECRETS: dict[str, tuple[bytes, str | None]] = {
 
 
 @pytest.mark.parametrize(("frame", "commit"), SECRETS.values(), ids=SECRETS)
+@attack("swapped secret or blob", stopped_by="its hash in the signed body")
 def test_secrets_are_those_that_were_committed_to(victim: Victim, frame: bytes, commit: str | None) -> None:
     with victim.client.session() as session:
         body = session.command("hostile.secret", secrets_commit=commit or hashlib.sha256(frame).hexdigest())
@@ -219,6 +306,7 @@ def test_a_secret_is_not_taken_from_the_parameters(victim: Victim) -> None:
     assert victim.client.ask("hostile.secret", {"word": WORD}).verdict == "bad-secrets"
 
 
+@attack("secrets that stay behind", stopped_by="they are in memory only, and in no log, receipt or argument")
 def test_a_secret_arrives_and_is_kept_nowhere(victim: Victim) -> None:
     with victim.client.session() as session:
         session.send_command(session.command("hostile.secret", secrets_commit=COMMIT), FRAME)

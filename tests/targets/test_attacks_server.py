@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from .attack import attack
 from .attacker import HELLO, Key, encode, signed
 from .operator import Operator, new_operator
 from .target import Fleet
@@ -78,6 +79,7 @@ def _refused(operator: Operator, *argv: str) -> subprocess.CompletedProcess[str]
 # --- who answers -----------------------------------------------------------------------------------------------------
 
 
+@attack("host key change", stopped_by="the pinned host key; sf stops before it authenticates")
 def test_a_changed_host_key_stops_before_authentication(victim: Victim) -> None:
     keys = "/etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_ecdsa_key"
     change = (
@@ -96,6 +98,7 @@ def test_a_changed_host_key_stops_before_authentication(victim: Victim) -> None:
         victim.target.run("sh", "-c", "cp -p /root/true/* /etc/ssh/ && rm -r /root/true && systemctl restart ssh")
 
 
+@attack("another server in its place", stopped_by="the pinned identity key signs HELLO")
 def test_another_identity_key_is_not_accepted(victim: Victim) -> None:
     """A machine that took over the host key, and made an identity of its own."""
     change = (
@@ -109,6 +112,7 @@ def test_another_identity_key_is_not_accepted(victim: Victim) -> None:
         victim.target.run("sh", "-c", f"mv /root/identity {STATE}/identity; rm /root/new*")
 
 
+@attack("another server in its place", stopped_by="the pinned identity key signs HELLO")
 def test_another_server_id_is_not_accepted(victim: Victim) -> None:
     victim.target.run(
         "sh", "-c", "cp -p /etc/serverflow/server_id /root/ && printf '%064d\\n' 0 > /etc/serverflow/server_id"
@@ -119,6 +123,7 @@ def test_another_server_id_is_not_accepted(victim: Victim) -> None:
         victim.target.run("mv", "/root/server_id", "/etc/serverflow/server_id")
 
 
+@attack("a recorded HELLO", stopped_by="the client's nonce in HELLO")
 def test_a_recorded_hello_is_not_accepted_and_hears_nothing(victim: Victim) -> None:
     """It is truly signed, but for another nonce."""
     with victim.client.session() as session:
@@ -170,6 +175,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@attack("forged or changed receipt", stopped_by="the server's signature, over the command's hash and both challenges")
 def test_an_answer_that_was_changed_on_the_way_is_not_accepted(victim: Victim, change: str) -> None:
     victim.target.run("rm", "-f", "/run/past")
     _replace_runner(victim, MIDDLE.replace("CHANGE", change))
@@ -184,6 +190,7 @@ def test_an_answer_that_was_changed_on_the_way_is_not_accepted(victim: Victim, c
 
 
 @pytest.mark.parametrize("length", [2**32 - 1, 2**31, 2**26])
+@attack("oversized input", stopped_by="lengths are checked before anything is read")
 def test_a_length_without_end_is_not_waited_for(victim: Victim, length: int) -> None:
     _say(victim, b"H" + length.to_bytes(4, "big"))
     done = victim.operator.run(*READ, check=False)
@@ -191,6 +198,7 @@ def test_a_length_without_end_is_not_waited_for(victim: Victim, length: int) -> 
     assert "Traceback" not in done.stderr
 
 
+@attack("terminal escapes and markup in server output", stopped_by="what a server says is shown as text")
 def test_what_a_server_says_does_not_drive_the_terminal(victim: Victim) -> None:
     """ESC sequences, a window title, a bidi override, rich's markup: in a unit's description, its log and an error."""
     evil = "\x1b[2J\x1b]0;owned\x07[bold red]\u202egnp.exe[/]"
@@ -266,6 +274,10 @@ FOLDERS: dict[str, Callable[[Path, Path], None]] = {
 
 
 @pytest.mark.parametrize("change", FOLDERS.values(), ids=FOLDERS)
+@attack(
+    "a fleet folder swapped by someone with merge rights",
+    stopped_by="root's signatures, and the trust that this operator has seen before",
+)
 def test_a_fleet_folder_that_was_changed_is_not_used(
     victim: Victim, tmp_path: Path, change: Callable[[Path, Path], None]
 ) -> None:

@@ -1,23 +1,18 @@
-"""Keys with less than all rights, trust files and bundles that must not get in, and what else the SSH login is good
-for.
-"""
+"""Keys with less than all rights; trust files and bundles that must not get in."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .attacker import BUNDLE, COMMAND, TRUST, Client, Key, Sig, encode, framed, key_line, new_op, signed
+from .attack import attack
+from .attacker import BUNDLE, COMMAND, TRUST, Key, Sig, encode, framed, key_line, new_op, signed
 from .operator import eventually
-from .target import Fleet, free_port
+from .target import Fleet
 from .victim import Victim, fresh_victim, listing
 
 CRON = {"unit": "cron"}
@@ -77,6 +72,19 @@ GRANTS: dict[str, tuple[str, str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("who", "action", "params", "verdict"), GRANTS.values(), ids=GRANTS)
+@attack("key without permission", stopped_by="grants by action and server", case="another action")
+@attack(
+    "key without permission", stopped_by="grants by action and server", case="on this server with a key for another"
+)
+@attack(
+    "parameter outside its constraint", stopped_by="the grant's constraint, compared as text", case="another parameter"
+)
+@attack(
+    "parameter outside its constraint",
+    stopped_by="the grant's constraint, compared as text",
+    case="without the parameter",
+)
+@attack("expired key", stopped_by="the dates of the key", case="with an expired key")
 def test_a_key_may_do_what_it_was_granted(
     victim: Victim, keys: dict[str, Key], who: str, action: str, params: dict[str, Any], verdict: str
 ) -> None:
@@ -87,6 +95,7 @@ def test_a_key_may_do_what_it_was_granted(
     assert (victim.canary() == before) == (verdict != "done")
 
 
+@attack("small-order key or point", stopped_by="small order is refused, and nothing is multiplied by the cofactor")
 def test_a_key_of_small_order_signs_nothing_even_when_root_lists_it(victim: Victim, keys: dict[str, Key]) -> None:
     with victim.untouched(), victim.client.session() as session:
         body = encode(session.command("service.restart", CRON))
@@ -94,6 +103,7 @@ def test_a_key_of_small_order_signs_nothing_even_when_root_lists_it(victim: Vict
         assert session.answer().verdict == "refused"
 
 
+@attack("key without permission", stopped_by="grants by action and server")
 def test_a_narrow_key_cannot_look_at_what_others_do_nor_stop_it(victim: Victim, keys: dict[str, Key]) -> None:
     op = new_op()
     assert victim.client.ask("service.restart", CRON, op_id=op).verdict == "done"
@@ -156,6 +166,11 @@ TRUSTS: dict[str, tuple[Change, str, str, str]] = {
 
 
 @pytest.mark.parametrize(("change", "who", "namespace", "verdict"), TRUSTS.values(), ids=TRUSTS)
+@attack(
+    "a command signature used as trust or bundle", stopped_by="each role has its keys", case="signed by a command key"
+)
+@attack("downgraded trust", stopped_by="versions go up by one", case="version 1")
+@attack("forged trust", stopped_by="the root threshold of the old and of the new version")
 def test_a_trust_file_that_must_not_get_in(
     victim: Victim, keys: dict[str, Key], change: Change, who: str, namespace: str, verdict: str
 ) -> None:
@@ -166,6 +181,7 @@ def test_a_trust_file_that_must_not_get_in(
     assert (victim.trust_version(), victim.target.run("cat", KEYS).stdout) == before
 
 
+@attack("forged trust", stopped_by="the root threshold of the old and of the new version")
 def test_a_key_counts_once_however_often_it_signs(victim: Victim, keys: dict[str, Key]) -> None:
     body = encode(_twice(json.loads(victim.next_trust())))
     before = victim.trust_version()
@@ -174,6 +190,7 @@ def test_a_key_counts_once_however_often_it_signs(victim: Victim, keys: dict[str
     assert victim.trust_version() == before
 
 
+@attack("downgraded trust", stopped_by="versions go up by one")
 def test_trust_that_was_current_once_does_not_come_back(victim: Victim, keys: dict[str, Key]) -> None:
     """With its true signature: a rollback would bring revoked keys back."""
     old = victim.trust_version() - 1
@@ -185,6 +202,8 @@ def test_trust_that_was_current_once_does_not_come_back(victim: Victim, keys: di
 # --- revocation ------------------------------------------------------------------------------------------------------
 
 
+@attack("revoked key, by signature", stopped_by="the trust file of the moment, read again before anything runs")
+@attack("revoked key, by SSH login", stopped_by="the login keys are made from the trust file")
 def test_a_revoked_key_neither_logs_in_nor_signs(victim: Victim, keys: dict[str, Key], folder: Path) -> None:
     key = Key.make(folder, "leaver")
     leaver = victim.client.as_(key, login=key)
@@ -210,11 +229,13 @@ def test_a_revoked_key_neither_logs_in_nor_signs(victim: Victim, keys: dict[str,
     leaver.close()
 
 
+@attack("expired key", stopped_by="the dates of the key")
 def test_an_expired_key_does_not_log_in(victim: Victim, keys: dict[str, Key]) -> None:
     denied = victim.client.as_(keys["past"], login=keys["past"]).ssh(f"sf1 {'ab' * 32}")
     assert (denied.returncode, denied.stdout) == (255, b"")
 
 
+@attack("a deploy key used from elsewhere", stopped_by="`from` of the key")
 def test_a_login_that_is_bound_to_an_address_opens_from_nowhere_else(victim: Victim, folder: Path) -> None:
     key = Key.make(folder, "office")
     victim.push_trust(victim.command_key(key, name="office", **{"from": ["203.0.113.0/24"]}))
@@ -268,6 +289,11 @@ def _bundles(victim: Victim) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(("changes", "who", "namespace", "verdict"), BUNDLES.values(), ids=BUNDLES)
+@attack("downgraded bundle", stopped_by="versions only go up", case="version 1")
+@attack(
+    "a command signature used as trust or bundle", stopped_by="each role has its keys", case="signed by a command key"
+)
+@attack("tampered bundle", stopped_by="the release key's signature over every file's hash")
 def test_a_bundle_that_must_not_get_in(
     victim: Victim, keys: dict[str, Key], changes: dict[str, Any], who: str, namespace: str, verdict: str
 ) -> None:
@@ -280,6 +306,7 @@ def test_a_bundle_that_must_not_get_in(
     assert _bundles(victim) == before
 
 
+@attack("tampered bundle", stopped_by="the release key's signature over every file's hash")
 def test_a_bundle_that_breaks_off_is_not_installed(victim: Victim, keys: dict[str, Key]) -> None:
     before = _bundles(victim)
     files = victim.bundle_files()
@@ -293,6 +320,7 @@ def test_a_bundle_that_breaks_off_is_not_installed(victim: Victim, keys: dict[st
     eventually(lambda: _bundles(victim) == before, "nothing is left of it")
 
 
+@attack("tampered bundle", stopped_by="the release key's signature over every file's hash")
 def test_a_changed_byte_in_a_bundles_file_is_noticed(victim: Victim, keys: dict[str, Key]) -> None:
     before, files = _bundles(victim), victim.bundle_files()
     true = listing(files)
@@ -302,6 +330,7 @@ def test_a_changed_byte_in_a_bundles_file_is_noticed(victim: Victim, keys: dict[
         assert _bundles(victim) == before
 
 
+@attack("downgraded bundle", stopped_by="versions only go up")
 def test_a_right_bundle_gets_in_and_the_one_before_does_not_come_back(victim: Victim, keys: dict[str, Key]) -> None:
     old = victim.target.run("cat", "/usr/local/libexec/serverflow/current/bundle.json").stdout.encode()
     version, files = victim.bundle_version(), victim.bundle_files()
@@ -309,150 +338,3 @@ def test_a_right_bundle_gets_in_and_the_one_before_does_not_come_back(victim: Vi
         assert victim.push_bundle(files).verdict == "done"
         assert victim.client.push(BUNDLE, old, victim.release).verdict == "older-version"
         assert victim.bundle_version() == version + 1
-
-
-# --- what else the login might be good for ---------------------------------------------------------------------------
-
-NONCE = "ab" * 32
-
-#: Options and words for ssh(1). Each would print something, or leave a file.
-LOGINS: dict[str, tuple[list[str], list[str]]] = {
-    "a command": ([], ["touch /tmp/canary; id"]),
-    "a shell": (["-T"], []),
-    "a shell with a terminal": (["-tt"], []),
-    "a command with a terminal": (["-tt"], ["id"]),
-    "the runner with arguments": ([], ["/usr/local/libexec/serverflow/runner boot"]),
-    "sudo": ([], ["sudo -n id"]),
-    "a request and a command": ([], [f"sf1 {NONCE}; id"]),
-    "a request and a line": ([], [f"sf1 {NONCE}\nid"]),
-    "a request and a final newline": ([], [f"sf1 {NONCE}\n"]),
-    "a request with an argument": ([], [f"sf1 {NONCE} boot"]),
-    "a request before its time": ([], [f" sf1 {NONCE}"]),
-    "a nonce in upper case": ([], [f"sf1 {NONCE.upper()}"]),
-    "a nonce that is too short": ([], [f"sf1 {NONCE[:-1]}"]),
-    "a nonce of other digits": ([], ["sf1 " + "\u0661" * 64]),
-    "another protocol": ([], [f"sf2 {NONCE}"]),
-    "the sftp subsystem": (["-s"], ["sftp"]),
-    "another subsystem": (["-s"], ["netconf"]),
-    "scp, the old way": ([], ["scp -t /tmp/canary"]),
-    "rsync": ([], ["rsync --server -e.LsfxCIvu . /tmp/canary"]),
-    "a variable": (["-o", "SetEnv=SSH_ORIGINAL_COMMAND=id BASH_ENV=/tmp/x ENV=/tmp/x LC_ALL=$(id)"], ["id"]),
-    "a tunnel": (["-o", "Tunnel=ethernet", "-w", "0:0", "-o", "ExitOnForwardFailure=yes"], ["id"]),
-    "a port on the server": (["-R", "0:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes", "-N"], []),
-    "a socket on the server": (["-R", "/tmp/canary:127.0.0.1:22", "-o", "ExitOnForwardFailure=yes", "-N"], []),
-    "standard input to a port": (["-W", "127.0.0.1:22"], []),
-    "X11": (["-X"], ["xterm"]),
-    "an agent": (["-A"], ["ssh-add -l"]),
-}
-
-
-@pytest.mark.parametrize(("options", "words"), LOGINS.values(), ids=LOGINS)
-def test_the_login_gives_nothing_but_the_runner(victim: Victim, options: list[str], words: list[str]) -> None:
-    done = victim.client.ssh(*words, options=options, input=b"id\nexit\n")
-    assert done.returncode != 0
-    assert b"uid=" not in done.stdout
-    assert b"SSH-2" not in done.stdout
-    assert victim.target.run("test", "-e", "/tmp/canary", check=False).returncode == 1
-
-
-@pytest.mark.parametrize("program", [["sftp", "-b", "-"], ["scp"], ["scp", "-O"]], ids=["sftp", "scp", "scp -O"])
-def test_no_file_is_copied(victim: Victim, program: list[str], tmp_path: Path) -> None:
-    (tmp_path / "canary").write_text("x")
-    flags = victim.client.argv(program[0])[1:]
-    words = (
-        [f"{tmp_path}/canary", f"{victim.client.login_name}:/tmp/canary"]
-        if program[0] == "scp"
-        else [victim.client.login_name]
-    )
-    done = subprocess.run(
-        [*program, *flags, *words], input=b"put /etc/hostname /tmp/canary\n", capture_output=True, timeout=30
-    )
-    assert done.returncode != 0
-    assert victim.target.run("test", "-e", "/tmp/canary", check=False).returncode == 1
-
-
-@contextlib.contextmanager
-def _forwarding(client: Client, *options: str) -> Iterator[None]:
-    with subprocess.Popen([*client.argv(), "-N", *options, client.login_name], stderr=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.kill()
-
-
-def _said(address: tuple[str, int] | str, greeting: bytes = b"") -> bytes:
-    """All that comes back through a forwarding, once it accepts."""
-    for_unix = isinstance(address, str)
-    found: list[socket.socket] = []
-
-    def connected() -> bool:
-        peer = socket.socket(socket.AF_UNIX if for_unix else socket.AF_INET)
-        try:
-            peer.connect(address)
-        except OSError:
-            peer.close()
-            return False
-        found.append(peer)
-        return True
-
-    eventually(connected, "ssh listens")
-    with found[0] as peer:
-        peer.settimeout(20)
-        peer.sendall(greeting)
-        said = b""
-        with contextlib.suppress(ConnectionError):
-            while part := peer.recv(4096):
-                said += part
-        return said
-
-
-def test_nothing_is_forwarded_into_the_servers_network(victim: Victim, tmp_path: Path) -> None:
-    port, bus = free_port(), f"{os.path.realpath(tmp_path)}/bus"
-    with _forwarding(victim.client, "-L", f"{port}:127.0.0.1:22"):
-        assert _said(("127.0.0.1", port)) == b""
-    with _forwarding(victim.client, "-L", f"{bus}:/run/dbus/system_bus_socket"):
-        assert _said(bus, b"\0AUTH EXTERNAL\r\n") == b""
-    with _forwarding(victim.client, "-D", str(port)):
-        socks = b"\5\1\0" + b"\5\1\0\1\x7f\0\0\1\0\x16"  # no password; connect to 127.0.0.1:22
-        assert b"SSH-" not in _said(("127.0.0.1", port), socks)
-
-
-SUDO = {
-    "a shell": ["sh", "-c", "id"],
-    "the runner with an argument": ["/usr/local/libexec/serverflow/runner", "boot"],
-    "the runner's python": ["/usr/bin/python3", "-c", "print('uid=')"],
-    "the runner as somebody else": ["-u", "root", "-g", "shadow", "/usr/local/libexec/serverflow/runner"],
-    "sudoedit": ["-e", "/etc/passwd"],
-}
-
-
-@pytest.mark.parametrize("words", SUDO.values(), ids=SUDO)
-def test_the_logins_sudo_is_for_the_runner_alone(victim: Victim, words: list[str]) -> None:
-    argv = ["runuser", "-u", "serverflow", "--", "sudo", "-n", *words]
-    done = victim.target.run(*argv, check=False)
-    assert done.returncode != 0
-    assert "uid=" not in done.stdout
-    assert "signed commands only" not in done.stderr  # not even started
-
-
-def test_variables_do_not_reach_the_runner_through_sudo(victim: Victim) -> None:
-    """PYTHONPATH and the like would be code in a process of root's."""
-    plant = (
-        'mkdir -p /tmp/evil && echo \'open("/tmp/canary", "w")\' > /tmp/evil/os.py && '
-        "cp /tmp/evil/os.py /tmp/evil/sitecustomize.py"
-    )
-    victim.target.run("sh", "-c", plant)
-    variables = [
-        "PYTHONPATH=/tmp/evil",
-        "PYTHONSTARTUP=/tmp/evil/os.py",
-        "PYTHONHOME=/tmp/evil",
-        "LD_PRELOAD=/tmp/evil/x.so",
-    ]
-    argv = ["env", *variables[:2], "sudo", "-n", "/usr/local/libexec/serverflow/runner"]
-    done = victim.target.run("runuser", "-u", "serverflow", "--", *argv, check=False)
-    assert "signed commands only" in done.stderr
-    for variable in variables:
-        done = victim.target.run("runuser", "-u", "serverflow", "--", "sudo", "-n", variable, argv[-1], check=False)
-        assert "not allowed to set" in done.stderr
-    assert victim.target.run("test", "-e", "/tmp/canary", check=False).returncode == 1
-    victim.target.run("rm", "-r", "/tmp/evil")
