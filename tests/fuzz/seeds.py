@@ -92,7 +92,7 @@ def chain_line(prev: str = "") -> bytes:
 
 
 def pins_bytes() -> bytes:
-    return pins.dump({"web1": pin()}, 3)
+    return pins.dump({"web1": pin()}, 3, "f1" * 16)
 
 
 def server_line() -> bytes:

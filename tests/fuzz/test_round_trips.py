@@ -174,7 +174,7 @@ def test_secrets_and_pins(boxes: dict[str, bytes], version: int) -> None:
     content = secrets.Content("f1" * 16, version, {name: {box: data} for name, data in boxes.items()})
     assert secrets.parse(secrets.dump(content)) == content
     pinned = {name: pins.Pin(name, (seeds.LINE,), "prompt", "2026-11-22T19:00:00Z", "203.0.113.7:22") for name in boxes}
-    assert pins.parse(pins.dump(pinned, version)) == pinned
+    assert pins.parse(pins.dump(pinned, version, "f1" * 16)) == pinned
 
 
 @PROFILE

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import pexpect
 import pytest
 
 from .operator import SF, Operator, elsewhere, eventually, join, new_operator, pull, root_of
@@ -266,6 +267,55 @@ def test_a_new_clone_of_a_fleet_with_several_roots(ana: Operator, tmp_path: Path
     # As if one stolen key had made a chain of its own, where two have to have signed.
     alone = elsewhere(ana, tmp_path / "alone", SF_ROOT="2" + told[1:])
     assert code(alone, "trust", "show") == (4, "wrong-root")
+
+
+def test_two_people_at_their_terminals(ana: Operator, tmp_path: Path) -> None:
+    """As the README has it: bob is asked for the root fingerprint, ana for the invitation's."""
+    bob = Operator(tmp_path / "home", tmp_path / "fleet")
+    bob.home.mkdir()
+    pull(bob, ana)
+    file = tmp_path / "bob.invitation"
+    theirs = at_terminal(bob, "key", "invitation", "--name", "bob", "--out", str(file))
+    theirs.expect("Root fingerprint that a colleague reads out")
+    theirs.sendline(root_of(ana))
+    theirs.expect(r"its fingerprint is (SHA256:\S{43})")
+    told = str(theirs.match.group(1))
+    theirs.expect(pexpect.EOF)
+    ours = at_terminal(ana, "key", "add", str(file))
+    ours.expect(r"has the fingerprint (SHA256:\S{43})")
+    assert ours.match.group(1) == told
+    ours.sendline("y")
+    ours.expect("Go on")
+    ours.sendline("y")
+    ours.expect(pexpect.EOF)
+    pull(bob, ana)
+    bob.run("system", "info", "--on", "all")
+
+
+def at_terminal(operator: Operator, *argv: str) -> Any:
+    return pexpect.spawn(
+        str(SF), list(argv), cwd=operator.fleet, env=operator.environment(), encoding="utf-8", dimensions=(60, 500)
+    )
+
+
+def test_secrets_follow_those_who_come_and_go(ana: Operator, tmp_path: Path) -> None:
+    ana.run("secret", "set", "db_password", "--stdin", input="hunter2\n")
+    bob = join(ana, tmp_path / "bob", "bob")
+    assert bob.run("secret", "show", "db_password").stdout.strip() == "hunter2"
+    told = ana.run("key", "deploy", "ci", *GRANT, "--secret", "db_password", "--yes").stdout
+    ci = elsewhere(ana, tmp_path / "ci", **dict(line.split("=", 1) for line in told.splitlines()))
+    assert ci.run("secret", "show", "db_password").stdout.strip() == "hunter2"
+    ana.run("secret", "set", "slack_ops", "--stdin", input="https://hooks\n")
+    pull(ci, ana)
+    assert ci.run("secret", "show", "slack_ops", check=False).returncode != 0
+    said = ana.run("key", "revoke", "bob", "--yes").stderr
+    assert "db_password" in said
+    assert "sf secret rotate" in said
+    ana.run("secret", "rotate", "db_password", "--stdin", input="hunter3\n")
+    pull(bob, ana)
+    assert bob.run("secret", "show", "db_password", check=False).returncode != 0
+    for name in ("db_password", "slack_ops"):
+        ana.run("secret", "remove", name, "--confirm", name)
 
 
 # --- what fleet.toml wishes ------------------------------------------------------------------------------------------

@@ -198,6 +198,23 @@ def test_to_list_a_key_is_not_to_have_its_signature(fleet: Fleet, tmp_path: Path
         chain.load_chain(forged, anchor.from_fingerprints(fingerprint(fleet.ana.public_key)))
 
 
+def test_first_contact_with_several_roots(tmp_path: Path, fleet: Fleet) -> None:
+    """As many as are needed have to have signed; the others may be root without ever having done so."""
+    stranger = fleet.stranger
+    first = replace(fleet.trust, root=root(2, fleet.ana, fleet.bob, stranger))
+    chain.write_version(tmp_path / "trust", first, [fleet.ana, fleet.bob])
+    told = anchor.read_out(first.root)
+    assert chain.load_chain(tmp_path / "trust", anchor.from_fingerprints(told)) == first
+    # A thief of ana's key alone, with a chain of their own that lists the others.
+    forged = replace(first, root=root(1, fleet.ana, fleet.bob, stranger))
+    chain.write_version(tmp_path / "forged", forged, [fleet.ana])
+    with pytest.raises(TrustError, match="1 have signed this trust chain, not 2"):
+        chain.load_chain(tmp_path / "forged", anchor.from_fingerprints(told))
+    for text in (f"4:{told[2:]}", f"0:{told[2:]}", f":{told[2:]}", f"2:{told}"):
+        with pytest.raises(TrustError):
+            anchor.from_fingerprints(text)
+
+
 def test_a_retired_root_is_no_first_contact(folder: Path, fleet: Fleet) -> None:
     trust = chain.load_chain(folder, None)
     chain.write_version(folder, chain.successor(trust, root=root(1, fleet.bob)), [fleet.ana, fleet.bob])

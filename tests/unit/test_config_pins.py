@@ -9,30 +9,31 @@ from serverflow_cli.errors import ConfigError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICTUuW9Y2m1KhRIxO70Coo6/DKld7G5Mhu94zn8B54is"
 NEXT, FORMER = (KEY[:-4] + end for end in ("AAAA", "BBBB"))
+FLEET = "f1" * 16
 SERVER = Pin("web1", (KEY,), "known_hosts", "2026-01-02T03:04:05Z", "203.0.113.7:22", "ab" * 32, KEY)
 JUMP = Pin("bastion.acme.app:22", (KEY, KEY + " second"), "prompt", "2026-01-02T03:04:05+01:00", "bastion.acme.app:22")
 
 
 def test_round_trip() -> None:
     pins = {pin.name: pin for pin in (SERVER, JUMP)}
-    assert parse(dump(pins, 1)) == pins
+    assert parse(dump(pins, 1, FLEET)) == pins
 
 
 def test_a_server_whose_keys_are_rotated() -> None:
     rotated = replace(SERVER, next_host_key=NEXT, next_identity=NEXT, former=(FORMER,))
-    assert parse(dump({"web1": rotated}, 3)) == {"web1": rotated}
+    assert parse(dump({"web1": rotated}, 3, FLEET)) == {"web1": rotated}
     assert rotated.accepted_host_keys == (KEY, NEXT)
     assert rotated.identities == (FORMER, KEY, NEXT)
     assert (SERVER.accepted_host_keys, SERVER.identities, JUMP.identities) == ((KEY,), (KEY,), ())
 
 
 def test_the_version() -> None:
-    assert version(dump({"web1": SERVER}, 7)) == 7
+    assert version(dump({"web1": SERVER}, 7, FLEET)) == 7
     assert version(b"") == 0
 
 
 def test_the_bytes_do_not_depend_on_the_order() -> None:
-    assert dump({"web1": SERVER, JUMP.name: JUMP}, 1) == dump({JUMP.name: JUMP, "web1": SERVER}, 1)
+    assert dump({"web1": SERVER, JUMP.name: JUMP}, 1, FLEET) == dump({JUMP.name: JUMP, "web1": SERVER}, 1, FLEET)
 
 
 def test_a_folder_without_pins(tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_a_folder_without_pins(tmp_path: Path) -> None:
 
 def test_reads_what_was_written(tmp_path: Path) -> None:
     folder = FleetFolder(tmp_path)
-    folder.pins_toml.write_bytes(dump({"web1": SERVER}, 1))
+    folder.pins_toml.write_bytes(dump({"web1": SERVER}, 1, FLEET))
     assert load(folder) == {"web1": SERVER}
     assert read_bytes(folder) == folder.pins_toml.read_bytes()
 
@@ -67,7 +68,7 @@ def test_reads_what_was_written(tmp_path: Path) -> None:
 )
 def test_refuses_pins_that_sf_would_not_write(bad: Pin) -> None:
     with pytest.raises(ConfigError):
-        parse(dump({"web1": bad}, 1))
+        parse(dump({"web1": bad}, 1, FLEET))
 
 
 @pytest.mark.parametrize(
@@ -92,4 +93,4 @@ def test_refuses_damaged_files(data: bytes) -> None:
 
 def test_refuses_an_unknown_key() -> None:
     with pytest.raises(ConfigError, match="web1: needs exactly"):
-        parse(dump({"web1": SERVER}, 1) + b'note = "x"\n')
+        parse(dump({"web1": SERVER}, 1, FLEET) + b'note = "x"\n')

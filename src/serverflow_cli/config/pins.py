@@ -81,19 +81,26 @@ def version(data: bytes) -> int:
     return int(_document(data)["version"])
 
 
+def fleet(data: bytes) -> str:
+    """The id of the fleet that it is for: a root key may be that of two. "" for no file. Raises ConfigError."""
+    return str(_document(data)["fleet"])
+
+
 def _document(data: bytes) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = tomllib.loads(data.decode()) if data else {"schema": 1, "version": 0}
+        document: dict[str, Any] = tomllib.loads(data.decode()) if data else {"schema": 1, "version": 0, "fleet": ""}
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number that is too long, or nested too deeply
         raise ConfigError(f"pins.toml is damaged: {error}", hint="git log pins.toml") from None
-    if document.get("schema") != 1 or set(document) - {"schema", "version", "pins"}:
+    if document.get("schema") != 1 or set(document) - {"schema", "version", "fleet", "pins"}:
         raise ConfigError("pins.toml: written by another version of sf", hint="update sf")
     if type(document.get("version")) is not int or document["version"] < (1 if data else 0):
         raise ConfigError("pins.toml: it needs a version", hint="git log pins.toml")
+    if type(document.get("fleet")) is not str:
+        raise ConfigError("pins.toml: it does not say whose it is", hint="git log pins.toml")
     return document
 
 
-def dump(pins: Mapping[str, Pin], version: int) -> bytes:
+def dump(pins: Mapping[str, Pin], version: int, fleet: str) -> bytes:
     """The file's bytes: the same pins give the same bytes, in whatever order they come."""
     import tomli_w
 
@@ -102,7 +109,7 @@ def dump(pins: Mapping[str, Pin], version: int) -> bytes:
         entry = asdict(pins[name])
         del entry["name"]
         entries[name] = entry
-    text = tomli_w.dumps({"schema": 1, "version": version, "pins": entries})
+    text = tomli_w.dumps({"schema": 1, "version": version, "fleet": fleet, "pins": entries})
     return f"# Written by sf and signed (pins.toml.sig): edits by hand are refused.\n{text}".encode()
 
 

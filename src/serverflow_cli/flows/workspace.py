@@ -118,12 +118,13 @@ class Workspace:
     def pins(self) -> dict[str, Pin]:
         """The pins, once a root key's signature over the file is checked, and that it is none of the past."""
         from ..config import pins
-        from ..trust import pins_anchor, sshsig
+        from ..trust import seen as records
+        from ..trust import sshsig
 
-        seen = pins_anchor.load(self._pins_anchor)
+        seen = records.load(self._pins_seen)
         data = pins.read_bytes(self.folder)
         if not data:
-            pins_anchor.advance(self._pins_anchor, seen, 0, b"")
+            records.advance(self._pins_seen, seen, "pins.toml", 0, b"")
             return {}
         try:
             blobs = sshsig.dearmor(self.pins_signature.read_text())
@@ -133,12 +134,14 @@ class Workspace:
         if not any(sshsig.signer_of(blob, sshsig.PINS, data) in roots for blob in blobs):
             raise TrustError("pins.toml is not signed by a root key of this fleet", hint="git log pins.toml")
         found = pins.parse(data)
-        pins_anchor.advance(self._pins_anchor, seen, pins.version(data), data)
+        if pins.fleet(data) != self.trust.fleet:
+            raise TrustError("pins.toml is another fleet's", hint="git log pins.toml")
+        records.advance(self._pins_seen, seen, "pins.toml", pins.version(data), data)
         return found
 
     @property
-    def _pins_anchor(self) -> Path:
-        return self.private / "pins.anchor.json"
+    def _pins_seen(self) -> Path:
+        return self.private / "pins.seen.json"
 
     @property
     def pins_signature(self) -> Path:
@@ -150,20 +153,21 @@ class Workspace:
         """
         from ..config import pins
         from ..config.atomic import locked, write_atomic
-        from ..trust import pins_anchor, sshsig
+        from ..trust import seen as records
+        from ..trust import sshsig
 
         with locked(self.folder.pins_toml):
             self.__dict__.pop("pins", None)
             changed = change(dict(self.pins))
             version = pins.version(pins.read_bytes(self.folder)) + 1
-            data = pins.dump(changed, version)
+            data = pins.dump(changed, version, self.trust.fleet)
             pins.parse(data)  # what a server said of itself must not be signed if it cannot be read again
             signature = sshsig.armor(sshsig.sign(self.root_signer(), sshsig.PINS, data))
             before = self.pins_signature.read_text() if self.pins else ""
             write_atomic(self.pins_signature, (signature + before).encode())
             write_atomic(self.folder.pins_toml, data)
             write_atomic(self.pins_signature, signature.encode())
-            pins_anchor.advance(self._pins_anchor, pins_anchor.load(self._pins_anchor), version, data)
+            records.advance(self._pins_seen, records.load(self._pins_seen), "pins.toml", version, data)
         self.__dict__["pins"] = changed
 
     def refresh(self) -> None:

@@ -5,6 +5,7 @@ Whoever may merge into the folder can bring an older one back, with its true sig
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -44,3 +45,26 @@ def save(path: Path, seen: Seen) -> None:
     """Write the record. Raises ConfigError."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomic(path, (json.dumps(asdict(seen), indent=1) + "\n").encode(), 0o600)
+
+
+def advance(path: Path, seen: Seen, name: str, version: int, data: bytes) -> None:
+    """Go on from what was `seen` to this content of the file `name`, whose signature the caller has verified; version 0
+    means that there is no file.
+
+    Raises TrustError(older-version) for one that is older, or another one of the same version.
+    """
+    if version < seen.version:
+        raise TrustError(
+            f"the fleet folder went back to version {version} of {name}; version {seen.version} was seen here",
+            code="older-version",
+            hint="pull the fleet folder",
+        )
+    found = Seen(version, hashlib.sha256(data).hexdigest())
+    if version and version == seen.version and found != seen:
+        raise TrustError(
+            f"version {version} of {name} is not the one that was seen here",
+            code="older-version",
+            hint=f"ask who changed the fleet folder; if two wrote it at once and this one is to stay: rm {path}",
+        )
+    if version > load(path).version:  # another process may have seen a newer one meanwhile
+        save(path, found)
