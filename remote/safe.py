@@ -86,10 +86,12 @@ def _entry(op_id: str, number: int, path: str) -> dict[str, Any]:
 
 
 def arm(op_id: str, seconds: int) -> int:
-    """Start the countdown; returns the deadline. From here on nothing but `confirm` keeps the change."""
+    """Start the countdown; returns the deadline. From here on nothing but `confirm` keeps the change.
+
+    The timer first: a change that waits without one would wait until the next boot.
+    """
     deadline = store.now_ms() + seconds * 1000
     store.write_file(f"{folder(op_id)}/deadline", str(deadline).encode())
-    store.write_file(f"{layout.SAFE}/pending", op_id.encode())
     argv = [
         "systemd-run",
         "--quiet",
@@ -99,6 +101,7 @@ def arm(op_id: str, seconds: int) -> int:
         "--timer-property=AccuracySec=1s",
     ]
     subprocess.run([*argv, layout.RUNNER, "rollback", op_id], env=_ENVIRONMENT, check=True, capture_output=True)
+    store.write_file(f"{layout.SAFE}/pending", op_id.encode())
     return deadline
 
 

@@ -310,3 +310,65 @@ def test_edits_mean_what_they_say(entries: dict[str, dict[str, Any]], form: str,
     for line in text.splitlines():
         if line.startswith("#"):
             assert line in editor.text.splitlines()
+
+
+GRANTS = """\
+schema = 1
+
+# what CI may do
+[[grants]]
+to = "ci"
+allow = ["a.b"]  # one
+on = "all"
+
+[[grants]]
+to = "bob"
+allow = ["*"]
+on = "all"
+
+# the cache
+[redis.cache]
+on = "web1"
+"""
+
+
+def test_an_element_is_added_after_its_siblings_and_once() -> None:
+    editor = Editor(GRANTS)
+    for _ in range(2):
+        editor.append_element("grants", {"to": "ci", "allow": ["c.d"], "on": "@app", "where": {"unit": "cron"}})
+    gone, come = changed(GRANTS, editor.text)
+    assert [line for line in gone if line] == []
+    assert [line for line in come if line] == [
+        "[[grants]]",
+        'to = "ci"',
+        'allow = ["c.d"]',
+        'on = "@app"',
+        'where = { unit = "cron" }',
+    ]
+    assert editor.text.index('to = "bob"') < editor.text.index('"c.d"') < editor.text.index("# the cache")
+
+
+def test_elements_that_match_go_and_others_stay_as_they_are() -> None:
+    editor = Editor(GRANTS)
+    editor.append_element("grants", {"to": "ci", "allow": ["c.d"], "on": "all"})
+    editor.remove_elements("grants", lambda element: element["to"] == "ci")
+    assert [element["to"] for element in tomllib.loads(editor.text)["grants"]] == ["bob"]
+    assert "# the cache\n[redis.cache]" in editor.text
+    editor.remove_elements("grants", lambda _: True)
+    assert "grants" not in tomllib.loads(editor.text)
+    editor.remove_elements("grants", lambda _: True)
+
+
+def test_keys_of_elements_are_set_where_they_match() -> None:
+    editor = Editor(GRANTS)
+    editor.update_elements("grants", lambda element: element["to"] == "ci", {"on": "@db", "where": {"x": "y"}})
+    assert changed(GRANTS, editor.text) == (['on = "all"'], ['on = "@db"', 'where = { x = "y" }'])
+
+
+def test_inline_elements_are_edited_inline() -> None:
+    editor = Editor('schema = 1\ngrants = [{ to = "ci", allow = ["*"], on = "all" }]\n')
+    editor.append_element("grants", {"to": "bob", "allow": ["*"], "on": "all"})
+    editor.remove_elements("grants", lambda element: element["to"] == "ci")
+    editor.update_elements("grants", lambda element: element["to"] == "bob", {"on": "web1"})
+    assert tomllib.loads(editor.text)["grants"] == [{"to": "bob", "allow": ["*"], "on": "web1"}]
+    assert len(editor.text.splitlines()) == 2
