@@ -230,6 +230,37 @@ def test_from_one_root_key_to_two_of_three_and_back(
     ana.run("audit", "verify", "--against", "all")
 
 
+def test_servers_come_and_go_where_two_have_to_sign(fleet: Fleet, tmp_path: Path) -> None:
+    web1, web2 = fleet.start_fresh("debian12"), fleet.start_fresh("debian12")
+    ana = new_operator(tmp_path)
+    ana.add("web1", web1)
+    bob = join(ana, tmp_path / "bob", "bob", offer=("--root",))
+    ana.run("trust", "threshold", "2", "--yes", check=False)
+    pull(bob, ana)
+    bob.run("trust", "sign", "--yes")
+    pull(ana, bob)
+    waits = ana.add("web2", web2, check=False)
+    assert waits.returncode == 13
+    assert "sf trust sign" in waits.stderr
+    assert code(ana, "system", "info", "--on", "web2")[0] == 2  # it is in no file yet
+    pull(bob, ana)
+    bob.run("trust", "sign", "--yes")
+    pull(ana, bob)
+    ana.add("web2", web2)
+    ana.run("system", "info", "--on", "all")
+    ana.run("server", "rename", "web2", "web3", "--yes")
+    removed = ana.run("server", "remove", "web3", "--confirm", "web3")
+    assert "waits for 1 more root signature" in removed.stderr
+    # Nothing is begun that could not be ended: the one change that waits comes first.
+    assert code(ana, "server", "remove", "web1", "--confirm", "web1") == (9, "plan-changed")
+    pull(bob, ana)
+    bob.run("trust", "sign", "--yes")
+    bob.run("system", "info", "--on", "all")
+    bob.run("server", "update", "--yes")
+    for each in (web1, web2):
+        fleet.remove(each)
+
+
 def test_the_last_root_keys_cannot_be_taken_out(ana: Operator, tmp_path: Path) -> None:
     bob = join(ana, tmp_path / "bob", "bob", offer=("--root",))
     ana.run("key", "revoke", "bob", "--plan")

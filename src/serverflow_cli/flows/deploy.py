@@ -79,6 +79,8 @@ async def deploy(
     except SfError as error:
         if error.code == "declined" and not ours:
             told(workspace, request.name)
+        if error.code == "needs-signatures":
+            error.hint += "; then run this again, and it prints the key"
         raise
     if plan or waiting is None:
         return result

@@ -20,7 +20,7 @@ from serverflow_actions import registry
 
 from ..config.edit import edit
 from ..config.pins import Pin
-from ..errors import ActionFailed, ConfigError, SfError, TrustError, Unreachable, UsageError
+from ..errors import ActionFailed, ConfigError, OutcomeUnknown, SfError, TrustError, Unreachable, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Report, Request, ServerResult
 from . import bundles, grants
@@ -323,7 +323,11 @@ def _grant(workspace: Workspace, request: EnrollRequest, server_id: str, ask: As
     notes = [f"{name} is not let in to {request.name}, as fleet.toml would have it: sf trust sign" for name in left]
     if keys == workspace.trust.command:
         return notes
-    return notes + sign_next(workspace, chain.successor(workspace.trust, command=keys), report)
+    try:
+        return notes + sign_next(workspace, chain.successor(workspace.trust, command=keys), report)
+    except OutcomeUnknown as waiting:
+        waiting.hint += f"; then run sf server add {request.name} again"
+        raise
 
 
 def _agrees(request: EnrollRequest, key: str, ask: Ask) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from . import bundles
 from .announced import Announced, on_keys
 from .grants import every_action, has_all
 from .pushing import bring_trust, trust_change
-from .signing import sign_next
+from .signing import check_free, sign_next
 from .workspace import JUMP, RETIRED, Workspace
 
 if TYPE_CHECKING:
@@ -256,6 +255,8 @@ async def remove(
     (name,) = _only(workspace, name)
     workspace.root_signer()
     _check_removable(workspace, name)
+    if following := _without(workspace, name):
+        check_free(workspace, following)
     changes = [] if forget else [Change("delete", "login", "serverflow account, keys, runner and state")]
     changes.append(Change("delete", "server", f"{name} in fleet.toml, pins and grants"))
     planned = CommandResult(workspace.label, servers=(ServerResult(name, Reply("", "done", tuple(changes))),))
@@ -266,8 +267,7 @@ async def remove(
     op_id, left = new_ulid(), []
     if not forget and name in workspace.pins:
         left = await _leave(workspace, workspace.link(name), op_id, report)
-    _drop(workspace, name, report)
-    notes = tuple(f"left on the server: {path}" for path in left)
+    notes = (*_drop(workspace, name, report), *(f"left on the server: {path}" for path in left))
     return CommandResult(
         workspace.label, op_id, (ServerResult(name, Reply(op_id, "done", tuple(changes), notes=notes)),)
     )
@@ -311,22 +311,32 @@ async def _leave(workspace: Workspace, link: Link, op_id: str, report: Report) -
         )
 
 
-def _drop(workspace: Workspace, name: str, report: Report) -> None:
-    """Grants first: whatever is interrupted after that, nobody may act on the server any more."""
-    from ..trust import chain
-
-    pin = workspace.pins.get(name)
-    if pin and any(pin.server_id in grant.servers for key in workspace.trust.command for grant in key.grants):
-        # Other root keys may have to sign too; meanwhile the grants are for a server that takes no commands any more.
-        with suppress(OutcomeUnknown):
-            sign_next(workspace, chain.next_without_server(workspace.trust, pin.server_id), report)
-    if pin:
+def _drop(workspace: Workspace, name: str, report: Report) -> tuple[str, ...]:
+    """Grants first: whatever is interrupted after that, nobody may act on the server any more. Returns notes."""
+    notes: tuple[str, ...] = ()
+    if following := _without(workspace, name):
+        try:
+            notes = tuple(sign_next(workspace, following, report))
+        except OutcomeUnknown as waiting:
+            # Meanwhile the grants are for a server that takes no commands any more.
+            notes = (f"{waiting.message}, to take its grants out: sf trust sign",)
+    if pin := workspace.pins.get(name):
         # Its receipts stay in the chains, and have to stay verifiable.
         retired = replace(pin, name=f"{RETIRED}{pin.server_id[:12]}")
         workspace.write_pins(lambda pins: {n: p for n, p in pins.items() if n != name} | {retired.name: retired})
     with edit(workspace.folder) as editor:
         editor.remove_entry("servers", name)
     workspace.refresh()
+    return notes
+
+
+def _without(workspace: Workspace, name: str) -> Trust | None:
+    """The next trust version, without grants on this server; None when there are none."""
+    from ..trust import chain
+
+    pin = workspace.pins.get(name)
+    granted = {server for key in workspace.trust.command for grant in key.grants for server in grant.servers}
+    return chain.next_without_server(workspace.trust, pin.server_id) if pin and pin.server_id in granted else None
 
 
 def _only(workspace: Workspace, name: str) -> list[str]:
