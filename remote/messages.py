@@ -250,15 +250,17 @@ def _role(value: Any, where: str) -> Role:
     threshold, listed = strict.fields(value, "threshold keys", where)
     pairs = [strict.fields(one, "key name", f"a key of {where}") for one in strict.items(listed, where)]
     keys = strict.distinct([strict.public_key(key, f"a key of {where}") for key, _ in pairs], where)
-    names = [_name(name, f"a name in {where}") for _, name in pairs]
+    names = strict.distinct([_name(name, f"a name in {where}") for _, name in pairs], where)
     return Role(strict.integer(threshold, f"the threshold of {where}", 1, len(pairs)), dict(zip(keys, names)))
 
 
 def _command_key(value: Any) -> CommandKey:
-    name, key, ssh, addresses, not_before, expires, seal, grants = strict.fields(
-        value, "name key ssh from not_before expires seal grants", "a command key"
+    name, key, ssh, addresses, not_before, expires, everything, seal, grants = strict.fields(
+        value, "name key ssh from not_before expires all seal grants", "a command key"
     )
     where = f"command key {_name(name, 'a command key')}"
+    if type(everything) is not bool:
+        raise Malformed(f"all of {where} must be true or false")
     _check_seal(seal, f"the seal of {where}")
     return CommandKey(
         name=name,

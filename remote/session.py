@@ -14,7 +14,7 @@ import receipt
 import store
 import trust_store
 from channel import Channel
-from messages import Denied, Trust
+from messages import Denied, Trust, parse_trust
 from signing import HELLO, RECEIPT, Identity
 
 #: What an answer says of a command that could not be read, and of a frame that is none.
@@ -37,7 +37,9 @@ class Session:
         self.nonce = nonce
         self.channel = Channel()
         self.server_id = (store.read_file(layout.SERVER_ID) or b"").decode().strip()
-        self.trust: Trust = trust_store.current()
+        body = trust_store.current_body()
+        self.trust: Trust = parse_trust(body)
+        self._trust_sha256 = hashlib.sha256(body).hexdigest()
         self.challenge = secrets.token_hex(32)
         self.hello_clock = store.now_ms()
         self.hello_tick = time.monotonic()
@@ -63,6 +65,7 @@ class Session:
             "challenge": self.challenge,
             "server_id": self.server_id,
             "trust_version": self.trust.version,
+            "trust_sha256": self._trust_sha256,
             "bundle_version": trust_store.bundle_version(),
             "boot": store.boot_marker(),
             "clock": self.hello_clock,

@@ -36,6 +36,7 @@ def test_every_field_of_a_command_key_is_shown(fleet: Fleet) -> None:
         "ssh": replace(ci, ssh=("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43,)),
         "addresses": replace(ci, addresses=()),
         "seal": replace(ci, seal=trustfile.Seal("x25519:" + "A" * 43 + "=")),
+        "everything": replace(ci, everything=True),
     }
     assert set(changed) == set(CommandKey.__dataclass_fields__)
     for field, key in changed.items():
@@ -75,4 +76,17 @@ def test_many_actions_are_told_in_few_words() -> None:
     assert text(*EVERY) == "every action on web1"
     assert text("service.restart", "service.stop") == "service.* on web1"
     assert text("service.restart", "gone.walk", "gone.run") == "gone.{run,walk}, service.restart on web1"
-    assert difference.grants_text([Grant(("cron.add",))], WORDS) == ""
+
+
+def test_nothing_hides_behind_few_words() -> None:
+    """A grant for servers to come, and actions that this sf does not know."""
+    assert difference.grants_text([Grant(("cron.add",))], WORDS) == "cron.add on no server yet"
+    unknown = [Grant((*EVERY, "new.wipe"), (WEB1,))]
+    assert difference.grants_text(unknown, WORDS) == "every action, new.wipe on web1"
+    unknown = [Grant(("service.restart", "service.stop", "service.wipe"), (WEB1,))]
+    assert difference.grants_text(unknown, WORDS) == "service.{restart,stop,wipe} on web1"
+
+
+def test_the_order_of_keys_is_shown(fleet: Fleet) -> None:
+    ana, ci = fleet.trust.command
+    assert shown(fleet.trust, command=(ci, ana))

@@ -122,13 +122,28 @@ def test_what_came_too_late_is_no_proposal(folder: Path, newest: Trust, followin
         proposal.add(folder, newest, following, [blob(fleet.bob, following)])
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 100_000])
-def test_a_damaged_one_is_told(folder: Path, newest: Trust, data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 100_000, None])
+def test_a_damaged_one_is_told_and_holds_up_nobody(
+    folder: Path, newest: Trust, following: Trust, fleet: Fleet, data: bytes | None
+) -> None:
     (folder / "proposed").mkdir()
-    (folder / "proposed" / "2.json").write_bytes(data)
-    with pytest.raises(TrustError):
+    planted = folder / "proposed" / "2.json"
+    planted.mkdir() if data is None else planted.write_bytes(data)
+    with pytest.raises(TrustError) as told:
         proposal.load(folder, newest)
+    assert told.value.hint == "sf trust discard"
+    if data is not None:
+        assert proposal.add(folder, newest, following, [blob(fleet.ana, following)]) == 1
     assert proposal.discard(folder)
+
+
+def test_one_that_nobody_signed_gives_way(folder: Path, newest: Trust, following: Trust, fleet: Fleet) -> None:
+    (folder / "proposed").mkdir()
+    planted = replace(following, root=role(1, fleet.stranger))
+    (folder / "proposed" / "2.json").write_bytes(trustfile.body(planted))
+    assert proposal.add(folder, newest, following, [blob(fleet.ana, following)]) == 1
+    waiting = proposal.load(folder, newest)
+    assert waiting is not None and waiting.trust == following
 
 
 def test_one_of_another_fleet_or_number_is_told(folder: Path, newest: Trust, following: Trust) -> None:

@@ -149,6 +149,8 @@ BAD_TRUST: dict[str, Callable[[dict[str, Any]], object]] = {
     "threshold above the keys": lambda t: t["roles"]["root"].update(threshold=2),
     "root without keys": lambda t: t["roles"]["root"].update(keys=[]),
     "a root key twice": lambda t: t["roles"]["root"]["keys"].append({**t["roles"]["root"]["keys"][0], "name": "b"}),
+    "a root name twice": lambda t: t["roles"]["root"]["keys"].append({"name": "ana", "key": KEY}),
+    "all that is no yes or no": lambda t: t["roles"]["command"]["keys"][0].update(all=1),
     "a seal that is no X25519 key": lambda t: t["roles"]["command"]["keys"][0].update(
         seal={"key": "x25519:" + "A" * 42 + "==", "secrets": ["*"]}
     ),
@@ -217,7 +219,9 @@ def test_both_sides_read_the_same(fleet: Fleet) -> None:
     blob = b"\0\0\0\x1ask-ssh-ed25519@openssh.com" + b"\0\0\0\x20" + bytes(32) + b"\0\0\0\4ssh:"
     sk = f"sk-ssh-ed25519@openssh.com {base64.b64encode(blob).decode()}"
     grant = trustfile.Grant(("redis.create",), (fleet.server_id,), {"app": "Über", "n": "5"})
-    key = trustfile.CommandKey("bob", fleet.bob.public_key, NOW, (grant,), 5, (KEY, sk), ("10.0.0.0/8", "::1"), SEAL)
+    key = trustfile.CommandKey(
+        "bob", fleet.bob.public_key, NOW, (grant,), 5, (KEY, sk), ("10.0.0.0/8", "::1"), SEAL, True
+    )
     trust = replace(fleet.trust, command=(key,))
     body = trustfile.body(trust)
     assert trustfile.parse(body) == trust

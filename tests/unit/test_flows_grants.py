@@ -28,15 +28,15 @@ def fleet(*stanzas: dict[str, Any]) -> Fleet:
     return Fleet.model_validate({"schema": 1, "servers": servers, "grants": list(stanzas)})
 
 
-def key(name: str, *held: Grant, number: int = 1) -> CommandKey:
-    return CommandKey(name, bytes([number]) * 32, 10, held)
+def key(name: str, *held: Grant, number: int = 1, everything: bool = False) -> CommandKey:
+    return CommandKey(name, bytes([number]) * 32, 10, held, everything=everything)
 
 
 def trust(*keys: CommandKey) -> Trust:
     return Trust("f1" * 16, 1, 10, ROOT, ROOT, keys)
 
 
-ANA = key("ana", Grant(EVERY, (WEB1, DB1)))
+ANA = key("ana", Grant(EVERY, (WEB1, DB1)), everything=True)
 CI = key("ci", RESTART, number=2)
 WISH = {"to": "ci", "allow": ["service.restart"], "on": "@app", "where": {"unit": "cron"}}
 
@@ -56,9 +56,21 @@ def test_a_key_without_a_stanza_keeps_what_is_signed() -> None:
 
 
 def test_an_operator_follows_the_fleet_and_the_registry() -> None:
-    old = key("ana", Grant(("server.leave", "system.info"), ("9f" * 32,)))
+    old = key("ana", Grant(("system.info",), ("9f" * 32,)), everything=True)
     (ana,) = grants.wished(trust(old), fleet(), IDS)
     assert ana.grants == (Grant(EVERY, tuple(sorted(IDS.values()))),)
+
+
+def test_a_key_with_all_actions_that_was_not_marked_does_not_grow() -> None:
+    wide = key("deploy", Grant(EVERY, (WEB1,)))
+    assert grants.wished(trust(wide), fleet(), IDS) == (wide,)
+    web2 = fleet().servers["web2"]
+    assert grants.with_server(trust(wide), fleet(), "web2", web2, WEB2) == ((wide,), [])
+
+
+def test_a_stanza_narrows_an_operator() -> None:
+    (ana,) = grants.wished(trust(ANA), fleet({**WISH, "to": "ana"}), IDS)
+    assert (ana.grants, ana.everything) == ((RESTART,), False)
 
 
 def test_an_action_that_does_not_exist_is_told() -> None:

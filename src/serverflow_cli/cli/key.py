@@ -15,7 +15,7 @@ from ..errors import ConfigError, UsageError
 from ..model.result import CommandResult
 from ..ui.plan_view import print_changes
 from .key_calls import Carrying
-from .options import Plan, Yes
+from .options import Plan, Yes, seconds
 from .session import Session
 from .trust import checked_role, expiry
 
@@ -136,13 +136,18 @@ def grant(
 def revoke(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A key's name, or one key's fingerprint")],
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="command|root|release", help="Only from this role (else from all)")
+    ] = None,
     plan: Plan = False,
     yes: Yes = False,
 ) -> int:
     """Take a name out of every role, close its SSH login, and say which secrets it could open."""
+    if role is not None:
+        checked_role(role, ("command", "root", "release"))
     session: Session = context.obj
     carrying = Carrying(plan, session.approver(yes=yes or plan), session.report)
-    result = session.in_workspace(lambda w: session.flows.key_revoke(w, name, carrying))
+    result = session.in_workspace(lambda w: session.flows.key_revoke(w, name, role, carrying))
     return session.finish(result, mutates=True, planned=plan)
 
 
@@ -198,7 +203,8 @@ def deploy(
     if not allow:
         raise UsageError("a deploy key needs --allow ACTION", hint="sf action list")
     _checked("NAME", grammar.name, name)
-    rights = _rights(allow, on, where, expires, secret)
+    rights = _rights(allow, on, where, None, secret)
+    lifetime = seconds("--expires", expires) * 1000 if expires is not None else None
     session: Session = context.obj
     carrying = Carrying(plan, session.approver(yes=yes or plan), session.report)
     result = session.in_workspace(
@@ -207,6 +213,7 @@ def deploy(
             name=name,
             rights=rights,
             addresses=_networks(addresses),
+            lifetime=lifetime,
             out=out,
             carrying=carrying,
         )

@@ -71,10 +71,10 @@ class KeyCalls:
 
         return await grant(workspace, name, Rights(**rights), **carrying.options)
 
-    async def key_revoke(self, workspace: Workspace, name: str, carrying: Carrying) -> CommandResult:
+    async def key_revoke(self, workspace: Workspace, name: str, role: str | None, carrying: Carrying) -> CommandResult:
         from ..flows.keys import revoke
 
-        return await revoke(workspace, name, **carrying.options)
+        return await revoke(workspace, name, role, **carrying.options)
 
     async def key_deploy(
         self, workspace: Workspace, *, rights: Mapping[str, Any], carrying: Carrying, **request: Any

@@ -49,7 +49,7 @@ def threshold(
     plan: Plan = False,
     yes: Yes = False,
 ) -> int:
-    """Set how many root or release keys have to sign. As many have to sign this change."""
+    """Set how many root or release keys have to sign. For the root role, as many have to sign this change."""
     if not (count.isascii() and count.isdecimal() and 1 <= int(count) <= 16):
         raise UsageError(f"{count!r} is not a number of keys from 1 to 16")
     checked_role(role, ("root", "release"))

@@ -29,22 +29,38 @@ LONGEST_MS = 90 * DAY_MS
 
 @dataclass(frozen=True)
 class DeployRequest:
-    """The command line. `addresses` are where the job may come from."""
+    """The command line. `addresses` are where the job may come from; `lifetime` in ms, 90 days when it is None."""
 
     name: str
     rights: Rights
     addresses: tuple[str, ...] = ()
+    lifetime: int | None = None
     out: str = "-"
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All that decides what the key may do, so that an interrupted run goes on with the same or not at all."""
+        where = sorted((self.rights.where or {}).items())
+        return {
+            "allow": list(self.rights.allow),
+            "on": self.rights.on,
+            "where": [list(pair) for pair in where],
+            "secrets": list(self.rights.secrets),
+            "from": list(self.addresses),
+            "lifetime": self.lifetime,
+        }
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    """A key that was made and not told yet. `expires` in ms since 1970: fleet.toml may say it already."""
+class Waiting:
+    """A key that was made and not told yet, and what was asked for then. Times in ms since 1970."""
 
     path: Path
     key: DeployKey
     seal: SealKey | None
+    made_at: int
     expires: int
+    asked: dict[str, Any]
 
 
 async def deploy(
@@ -53,41 +69,40 @@ async def deploy(
     """Raises UsageError when there is a key of this name; OutcomeUnknown while root signatures are missing."""
     from ..trust import keyfile
 
-    trust, waiting = workspace.trust, load_waiting(workspace, request.name)
-    listed = named(trust, request.name)
-    ours = [key for key in listed if waiting and key.public_key == waiting.key.signing.public_key]
-    if listed and not ours:
-        raise UsageError(
-            f"there is a key {request.name} already", hint=f"sf key rotate {request.name}, or sf key revoke it"
-        )
-    if request.out != "-" and Path(request.out).exists():
-        raise ConfigError(f"{request.out} exists and is kept", hint="give another --out")
+    out = Path(request.out).absolute()
+    if request.out != "-":
+        if out.exists():
+            raise ConfigError(f"{request.out} exists and is kept", hint="give another --out")
+        if out.is_relative_to(workspace.folder.path.absolute()):
+            raise UsageError("--out is in the fleet folder, which is for git", hint="give a place outside of it")
+    if not plan:
+        workspace.root_signer()  # before anything is made
+    waiting = _waiting_for(workspace, request)
+    if waiting is None:
+        expires = now_ms() // 1000 * 1000 + (request.lifetime or LONGEST_MS)
+        waiting = new_waiting(workspace, request, expires, keep=not plan)
+    rights = replace(request.rights, expires=waiting.expires)
 
     def wish(editor: Editor) -> None:
         editor.remove_elements("grants", lambda stanza: stanza.get("to") == request.name)
         editor.append_element("grants", rights.stanza(request.name))
 
-    expires = request.rights.expires or now_ms() // 1000 * 1000 + LONGEST_MS
-    if waiting is None and not plan:
-        waiting = keep_waiting(workspace, request.name, expires, with_seal=bool(request.rights.secrets))
-    rights = replace(request.rights, expires=waiting.expires if waiting else expires)
-    grant = requested(workspace, rights, wish)
-    key = ours[0] if ours else _entry(request, rights, grant, waiting)
-    after = successor(workspace, command=(*(one for one in trust.command if one not in ours), key))
+    key = _entry(request, rights, requested(workspace, rights, wish), waiting)
+    others = (one for one in workspace.trust.command if one.public_key != key.public_key)
+    after = successor(workspace, command=(*others, key))
     try:
         result = await carry_out(workspace, after, plan=plan, approve=approve, report=report, wish=wish)
     except SfError as error:
-        if error.code == "declined" and not ours:
+        if error.code == "declined":
             told(workspace, request.name)
         if error.code == "needs-signatures":
             error.hint += "; then run this again, and it prints the key"
         raise
-    if plan or waiting is None:
+    if plan:
         return result
     environment = environment_of(workspace.trust, waiting)
     if request.out != "-":
-        text = "".join(f"{name}={value}\n" for name, value in environment.items())
-        keyfile.create(Path(request.out), text)
+        keyfile.create(out, "".join(f"{name}={value}\n" for name, value in environment.items()))
     return replace(
         result,
         data={"name": request.name, **({"environment": environment} if request.out == "-" else {"file": request.out})},
@@ -95,31 +110,54 @@ async def deploy(
     )
 
 
+def _waiting_for(workspace: Workspace, request: DeployRequest) -> Waiting | None:
+    """What an interrupted run of the same request made. Raises UsageError when a key of the name is signed that is not
+    this one, or was asked for otherwise.
+    """
+    waiting, listed = load_waiting(workspace, request.name), named(workspace.trust, request.name)
+    same = waiting is not None and waiting.asked == request.asked
+    if listed and not (waiting and listed[0].public_key == waiting.key.signing.public_key):
+        raise UsageError(
+            f"there is a key {request.name} already", hint=f"sf key rotate {request.name}, or sf key revoke it"
+        )
+    if listed and not same:
+        raise UsageError(
+            f"an interrupted run has signed {request.name} with other rights",
+            hint=f"sf key revoke {request.name}, then run this again",
+        )
+    if waiting and not same:
+        told(workspace, request.name)  # nobody has signed it, and nobody has seen it
+        return None
+    return waiting
+
+
 def told(workspace: Workspace, name: str) -> None:
-    """The private half has reached whoever asked: forget it."""
+    """The private half has reached whoever asked, or is worth nothing any more: forget it."""
     waiting_path(workspace, name).unlink(missing_ok=True)
 
 
-def _entry(request: DeployRequest, rights: Rights, grant: tuple[Grant, ...], waiting: _Waiting | None) -> CommandKey:
-    """As the trust file will have it; a plan shows it with a key that nobody keeps."""
-    from ..trust import deploykey, keys
+def rights_of(key: CommandKey) -> Rights:
+    """For a key in the place of this one: which secrets it opens decides whether it needs a seal key."""
+    return Rights(secrets=key.seal.secrets if key.seal else ())
+
+
+def _entry(request: DeployRequest, rights: Rights, grant: tuple[Grant, ...], waiting: Waiting) -> CommandKey:
+    from ..trust import keys
     from ..trust.trustfile import CommandKey, Seal
 
-    key = waiting.key if waiting else deploykey.new(request.name)
-    seal = Seal(waiting.seal.public, rights.secrets) if waiting and waiting.seal else None
     return CommandKey(
         name=request.name,
-        public_key=key.signing.public_key,
-        expires=rights.expires or now_ms() + LONGEST_MS,
+        public_key=waiting.key.signing.public_key,
+        expires=waiting.expires,
         grants=grant,
-        not_before=now_ms() - DAY_MS,
-        ssh=(keys.public_line(key.login.public_key),),
+        not_before=waiting.made_at - DAY_MS,
+        ssh=(keys.public_line(waiting.key.login.public_key),),
         addresses=request.addresses,
-        seal=seal,
+        seal=Seal(waiting.seal.public, rights.secrets) if waiting.seal else None,
     )
 
 
-def environment_of(trust: Trust, waiting: _Waiting) -> dict[str, str]:
+def environment_of(trust: Trust, waiting: Waiting) -> dict[str, str]:
     """The variables that the job needs."""
     from ..trust.anchor import read_out
 
@@ -136,7 +174,7 @@ def waiting_path(workspace: Workspace, name: str) -> Path:
     return workspace.private / f"deploy-{name}"
 
 
-def load_waiting(workspace: Workspace, name: str) -> _Waiting | None:
+def load_waiting(workspace: Workspace, name: str) -> Waiting | None:
     """Raises ConfigError when the file is damaged."""
     from ..trust import deploykey, keyfile, seal
 
@@ -145,17 +183,31 @@ def load_waiting(workspace: Workspace, name: str) -> _Waiting | None:
         return None
     with contextlib.suppress(ValueError, KeyError, TypeError):
         kept: dict[str, Any] = json.loads(keyfile.read(path))
-        sealing = seal.seal_key_from_text(kept["seal"]) if kept["seal"] else None
-        return _Waiting(path, deploykey.from_text(kept["key"]), sealing, int(kept["expires"]))
+        return Waiting(
+            path=path,
+            key=deploykey.from_text(kept["key"]),
+            seal=seal.seal_key_from_text(kept["seal"]) if kept["seal"] else None,
+            made_at=int(kept["made_at"]),
+            expires=int(kept["expires"]),
+            asked=dict(kept["asked"]),
+        )
     raise ConfigError(f"{path} is damaged", hint="remove it, and sf key revoke the key if it is in the trust file")
 
 
-def keep_waiting(workspace: Workspace, name: str, expires: int, *, with_seal: bool) -> _Waiting:
-    """Make a key and keep it until it was told."""
+def new_waiting(workspace: Workspace, request: DeployRequest, expires: int, *, keep: bool) -> Waiting:
+    """Make a key; with `keep` it stays in a file until it was told. A plan shows one that nobody keeps."""
     from ..trust import deploykey, keyfile, seal
 
-    sealing = seal.new_seal_key() if with_seal else None
-    waiting = _Waiting(waiting_path(workspace, name), deploykey.new(name), sealing, expires)
-    kept = {"key": waiting.key.text, "seal": sealing.text if sealing else "", "expires": expires}
-    keyfile.create(waiting.path, json.dumps(kept) + "\n")
+    sealing = seal.new_seal_key() if request.rights.secrets else None
+    path, key = waiting_path(workspace, request.name), deploykey.new(request.name)
+    waiting = Waiting(path, key, sealing, now_ms(), expires, request.asked)
+    if keep:
+        kept = {
+            "key": key.text,
+            "seal": sealing.text if sealing else "",
+            "made_at": waiting.made_at,
+            "expires": expires,
+            "asked": waiting.asked,
+        }
+        keyfile.create(path, json.dumps(kept) + "\n")
     return waiting

@@ -25,13 +25,14 @@ from ..model.ids import new_ulid
 from ..model.result import CommandResult, Report, Request, ServerResult
 from . import bundles, grants
 from .ask import Ask
-from .signing import sign_next
+from .signing import sign_next, words
 from .workspace import JUMP, LOGIN, RETIRED, Workspace, jump_pin_name
 
 if TYPE_CHECKING:
     from ..config.pins import Origin
     from ..rpc.hello import Link
     from ..transport.admin import AdminShell, Destination, Seen
+    from ..trust.trustfile import CommandKey
     from .bundles import SignedBundle
 
 CONFIRM_S = 120
@@ -316,7 +317,7 @@ def _grant(workspace: Workspace, request: EnrollRequest, server_id: str, ask: As
         }
     )
     keys, invited = grants.with_server(workspace.trust, workspace.fleet, request.name, labels, server_id)
-    agreed = [key for key in invited if _agrees(request, key.name, ask)]
+    agreed = [key for key in invited if _agrees(workspace, request, key, ask)]
     joined = {key.public_key: key for key in agreed}
     keys = tuple(joined.get(key.public_key, key) for key in keys)
     left = [key.name for key in invited if key not in agreed]
@@ -330,12 +331,15 @@ def _grant(workspace: Workspace, request: EnrollRequest, server_id: str, ask: As
         raise
 
 
-def _agrees(request: EnrollRequest, key: str, ask: Ask) -> bool:
-    """Selectors are a wish of fleet.toml, which nobody signs; so a person decides, now or with `sf trust sign`."""
-    if request.install_missing:
-        return True
+def _agrees(workspace: Workspace, request: EnrollRequest, key: CommandKey, ask: Ask) -> bool:
+    """Selectors are a wish of fleet.toml, which nobody signs; so a person decides, now or with `sf trust sign`. `--yes`
+    is for what the server needs, not for this.
+    """
+    from ..trust.difference import Words, grants_text
+
+    told = grants_text(key.grants, Words(lambda _: request.name, words(workspace).actions))
     try:
-        return ask.confirm(f"By fleet.toml, {key} has grants that include {request.name} now. Sign that too?")
+        return ask.confirm(f"By fleet.toml, {key.name} is to be let in to {request.name}: {told}. Sign that too?")
     except UsageError:
         return False
 

@@ -70,8 +70,8 @@ def _selected(servers: Mapping[str, Labelled], selector: str) -> list[str]:
 def wished(trust: Trust, fleet: Fleet, ids: Mapping[str, str]) -> tuple[CommandKey, ...]:
     """The command keys as fleet.toml would have them: same keys, other grants and, where it says so, other expiry.
 
-    A key without a stanza in `grants` keeps what is signed, but for servers that are gone; an operator's, which has
-    every action everywhere, follows the fleet. Raises ConfigError, UsageError.
+    A key without a stanza in `grants` keeps what is signed; one that is to have everything follows the fleet, and loses
+    that mark when a stanza narrows it. Raises ConfigError, UsageError.
     """
     return tuple(_wished(key, fleet, ids) for key in trust.command)
 
@@ -80,8 +80,8 @@ def _wished(key: CommandKey, fleet: Fleet, ids: Mapping[str, str]) -> CommandKey
     wishes = wishes_of(fleet, key.name)
     if wishes:
         grants = tuple(granted(wish, fleet.servers, ids) for wish in wishes)
-        return replace(key, grants=grants, expires=_expiry(key, wishes))
-    if has_all(key):
+        return replace(key, grants=grants, expires=_expiry(key, wishes), everything=False)
+    if key.everything:
         return replace(key, grants=(full_grant(ids.values()),))
     return key
 
@@ -95,7 +95,7 @@ def with_server(
     servers: dict[str, Labelled] = {**fleet.servers, name: labels}
     everywhere, invited = [], []
     for key in trust.command:
-        if has_all(key):
+        if key.everything:
             everywhere.append(replace(key, grants=tuple(_joined(grant, server_id) for grant in key.grants)))
             continue
         everywhere.append(key)
@@ -129,14 +129,6 @@ def full_grant(ids: Iterable[str]) -> Grant:
     from ..trust.trustfile import Grant
 
     return Grant(tuple(every_action()), tuple(sorted(ids)))
-
-
-def has_all(key: CommandKey) -> bool:
-    """Whether it was signed as an operator's: one grant without a condition, for every action that there was then.
-
-    `server.leave` tells: it takes a server out of the fleet, and nobody is granted that one by one.
-    """
-    return len(key.grants) == 1 and not key.grants[0].where and "server.leave" in key.grants[0].actions
 
 
 def _expiry(key: CommandKey, wishes: Sequence[Wish]) -> int:

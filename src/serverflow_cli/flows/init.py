@@ -82,6 +82,7 @@ async def init(path: str, *, key: str | None, name: str | None, settings: Settin
                     not_before=now - DAY_MS,
                     ssh=(login,),
                     seal=Seal(sealing.public),
+                    everything=True,
                 )
             ],
         )

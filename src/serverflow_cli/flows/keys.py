@@ -21,7 +21,7 @@ from .workspace import Workspace
 if TYPE_CHECKING:
     from ..model.fleet import Fleet
     from ..trust.invitation import Invitation
-    from ..trust.trustfile import CommandKey, Grant, Role, Trust
+    from ..trust.trustfile import CommandKey, Grant, Role, RootKey, Trust
 
 DAY_MS = 86_400_000
 
@@ -126,7 +126,7 @@ async def grant(
     held = named(workspace.trust, name)
     if not held:
         raise _unknown(workspace, name)
-    if rights.allow and all(map(grants.has_all, held)):
+    if rights.allow and all(key.everything for key in held):
         raise UsageError(f"{name} may do everything already", hint="narrow it in fleet.toml, then: sf trust sign")
 
     def wish(editor: Editor) -> None:
@@ -164,25 +164,29 @@ def _extended(key: CommandKey, rights: Rights, new: tuple[Grant, ...]) -> Comman
     return replace(key, seal=replace(key.seal, secrets=("*",) if "*" in names else tuple(names)))
 
 
-async def revoke(workspace: Workspace, name: str, *, plan: bool, approve: Approve, report: Report) -> CommandResult:
-    """Take a name out of all roles; its SSH login closes with it. With a fingerprint, that one key.
+async def revoke(
+    workspace: Workspace, name: str, only: str | None, *, plan: bool, approve: Approve, report: Report
+) -> CommandResult:
+    """Take a name out of all roles, or out of one; its SSH login closes with its command key. With a fingerprint, that
+    one key.
 
     Raises UsageError, and TrustError when too few root keys would be left.
     """
     from ..trust.keys import fingerprint
-    from . import sealing
+    from . import deploy
 
     trust = workspace.trust
 
-    def leaves(key_name: str, public_key: bytes) -> bool:
-        return name in (key_name, fingerprint(public_key))
+    def leaves(role: str, key: CommandKey | RootKey) -> bool:
+        return only in (None, role) and name in (key.name, fingerprint(key.public_key))
 
-    leaving = [key for key in trust.command if leaves(key.name, key.public_key)]
+    leaving = [key for key in trust.command if leaves("command", key)]
     command = tuple(key for key in trust.command if key not in leaving)
-    root, release = (_without(role, leaves) for role in (trust.root, trust.release))
+    root = replace(trust.root, keys=tuple(key for key in trust.root.keys if not leaves("root", key)))
+    release = replace(trust.release, keys=tuple(key for key in trust.release.keys if not leaves("release", key)))
     if (command, root, release) == (trust.command, trust.root, trust.release):
         raise _unknown(workspace, name)
-    if any(key.public_key == workspace.signer.public_key for key in leaving):
+    if workspace.public_key in {key.public_key for key in leaving}:
         raise UsageError(
             "this is the key that you act with", hint="another operator takes it out; to replace it: sf key rotate"
         )
@@ -190,7 +194,8 @@ async def revoke(workspace: Workspace, name: str, *, plan: bool, approve: Approv
         if len(kept.keys) < kept.threshold:
             raise TrustError(
                 f"{len(kept.keys)} {role} keys would be left, and {kept.threshold} have to sign",
-                hint=f"sf trust threshold {len(kept.keys) or 1} --role {role}, or add another {role} key first",
+                hint=f"add another {role} key first, or sf trust threshold --role {role}; "
+                f"to take out its command key alone: sf key revoke {name} --role command",
             )
     gone = {key.name for key in leaving} - {key.name for key in command}
 
@@ -199,16 +204,12 @@ async def revoke(workspace: Workspace, name: str, *, plan: bool, approve: Approv
         for one in gone:
             editor.remove_entry("operators", one)
 
-    read = sorted({secret for key in leaving for secret in sealing.readable_by(workspace, key)})
-    notes = (f"it could open these secrets, so give them new values (sf secret rotate): {', '.join(read)}",)
     after = successor(workspace, command=command, root=root, release=release)
-    return await carry_out(
-        workspace, after, plan=plan, approve=approve, report=report, wish=wish, notes=notes if read else ()
-    )
-
-
-def _without(role: Role, leaves: Any) -> Role:
-    return replace(role, keys=tuple(key for key in role.keys if not leaves(key.name, key.public_key)))
+    result = await carry_out(workspace, after, plan=plan, approve=approve, report=report, wish=wish)
+    if not plan:
+        for key in leaving:  # a deploy key that was never told must not come back
+            deploy.told(workspace, key.name)
+    return result
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,7 @@ async def add(
         ssh=invited.login,
         addresses=admission.addresses,
         seal=Seal(invited.seal, rights.secrets or (() if rights.allow else ("*",))) if invited.seal else None,
+        everything=not rights.allow,
     )
     command = (*(one for one in trust.command if one.public_key != invited.command), key)
     roles = {}
@@ -275,6 +277,9 @@ def _with(role: Role, key: Any) -> Role:
 def _check_invited(workspace: Workspace, invited: Invitation) -> None:
     if invited.fleet != workspace.trust.fleet:
         raise TrustError("the invitation is for another fleet", code="wrong-fleet")
+    others = [key.name for key in workspace.trust.command if key.public_key == invited.command]
+    if others and others != [invited.name]:
+        raise UsageError(f"this command key is there already, as {others[0]}")
     if any(key.public_key != invited.command for key in named(workspace.trust, invited.name)):
         raise UsageError(
             f"there is a key {invited.name} already, and it is another one",

@@ -12,14 +12,14 @@ from serverflow_actions import registry
 from serverflow_actions.kit.change import Change
 
 from ..config.edit import edit
-from ..errors import ConfigError, OutcomeUnknown, SfError, TrustError, Unreachable, UsageError
+from ..errors import ConfigError, OutcomeUnknown, PlanChanged, SfError, TrustError, Unreachable, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult
 from . import bundles
 from .announced import Announced, on_keys
-from .grants import every_action, has_all
+from .grants import every_action
 from .pushing import bring_trust, trust_change
-from .signing import check_free, sign_next
+from .signing import check_free, difference, sign_next
 from .workspace import JUMP, RETIRED, Workspace
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ async def show(workspace: Workspace, name: str) -> CommandResult:
 async def check(workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
     """Contact each: reachable, who it says it is, which versions it has, how far its clock is off."""
     names = workspace.select(selector)
-    ours = workspace.trust.version
     heard: dict[str, Sequence[str]] = {}
     async with workspace.caller() as caller:
 
@@ -89,7 +88,7 @@ async def check(workspace: Workspace, *, selector: str, report: Report) -> Comma
             greeting, announced = await caller.greet_and_listen(link)
             took = int((time.monotonic() - started) * 1000)
             heard[link.server_id] = announced
-            notes = (*_remarks(greeting, ours), *on_keys(link, announced))
+            notes = (*_remarks(greeting, workspace), *on_keys(link, announced))
             return Reply("", "done", data=_state(greeting, took), notes=notes)
 
         servers = await workspace.on_all(names, work, report)
@@ -108,11 +107,16 @@ def _state(greeting: Hello, took_ms: int) -> dict[str, Any]:
     }
 
 
-def _remarks(greeting: Hello, ours: int) -> tuple[str, ...]:
+def _remarks(greeting: Hello, workspace: Workspace) -> tuple[str, ...]:
+    from ..rpc.call import OTHER_TRUST
+
+    ours = workspace.trust.version
     if greeting.trust_version < ours:
         return (f"it has trust version {greeting.trust_version}, the fleet {ours}: sf server update",)
     if greeting.trust_version > ours:
         return (f"it has trust version {greeting.trust_version}, this fleet folder {ours}: pull the fleet folder",)
+    if greeting.trust_sha256 != workspace.trust_sha256:
+        return (OTHER_TRUST.format(version=ours),)
     return ()
 
 
@@ -166,7 +170,7 @@ async def rename(workspace: Workspace, old: str, new: str, *, plan: bool, approv
 async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Approve, report: Report) -> CommandResult:
     """Bring trust and bundle to all; nothing else does. A server that has both is left alone."""
     names = workspace.select(selector)
-    granted = _with_new_actions(workspace)
+    granted, unsigned = _signable_actions(workspace)
     newest = granted.version if granted else workspace.trust.version
     version, notes = bundles.preview(workspace)
     async with workspace.caller() as caller:
@@ -175,12 +179,12 @@ async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Ap
             greeting = await caller.greet(link)
             return Reply("", "done", _pending_changes(greeting, newest, version))
 
-        planned = CommandResult(workspace.label, servers=await workspace.on_all(names, look, report), notes=notes)
+        rows = difference(workspace, granted).servers if granted else ()
+        looked = await workspace.on_all(names, look, report)
+        planned = CommandResult(workspace.label, servers=(*rows, *looked), notes=(*notes, *unsigned))
         if plan:
             return planned
-        waiting = {
-            server.name: server.reply.changes for server in planned.servers if server.reply and server.reply.changes
-        }
+        waiting = {server.name: server.reply.changes for server in looked if server.reply and server.reply.changes}
         if not waiting:
             return planned
         if not approve(planned):
@@ -194,7 +198,7 @@ async def update(workspace: Workspace, *, selector: str, plan: bool, approve: Ap
 
         done = {s.name: s for s in await workspace.on_all(list(waiting), work, report)}
         servers = tuple(done.get(server.name, server) for server in planned.servers)
-        return CommandResult(workspace.label, servers=servers, notes=notes)
+        return CommandResult(workspace.label, servers=servers, notes=(*notes, *unsigned))
 
 
 def _pending_changes(greeting: Hello, trust: int, bundle: int) -> tuple[Change, ...]:
@@ -220,6 +224,23 @@ async def _bring(
         return Reply("", "done" if changes else "unchanged", changes)
 
 
+def _signable_actions(workspace: Workspace) -> tuple[Trust | None, tuple[str, ...]]:
+    """The version with new actions, where this machine alone can sign it; else why not. What is signed, and so
+    revocations, must not wait for that.
+    """
+    granted = _with_new_actions(workspace)
+    if granted is None:
+        return None, ()
+    try:
+        signers = workspace.root_signers(granted)
+        check_free(workspace, granted)
+    except (TrustError, PlanChanged) as error:
+        return None, (f"nobody gets the new actions of this sf yet: {error.message}",)
+    if len(signers) < workspace.trust.root.threshold:
+        return None, ("nobody gets the new actions of this sf yet: several root keys have to sign, with sf trust sign",)
+    return granted, ()
+
+
 def _with_new_actions(workspace: Workspace) -> Trust | None:
     """A grant names actions one by one, so a new registry grants nothing: the next trust version, in which those who
     may do everything may do the new ones too; None when they may already.
@@ -229,10 +250,10 @@ def _with_new_actions(workspace: Workspace) -> Trust | None:
     trust, every = workspace.trust, set(every_action())
 
     def grown(key: CommandKey) -> CommandKey:
-        if not has_all(key) or every <= set(key.grants[0].actions):
+        if not key.everything or all(every <= set(grant.actions) for grant in key.grants):
             return key
-        actions = tuple(sorted(every | set(key.grants[0].actions)))
-        return replace(key, grants=(replace(key.grants[0], actions=actions),))
+        grants = (replace(one, actions=tuple(sorted(every | set(one.actions)))) for one in key.grants)
+        return replace(key, grants=tuple(grants))
 
     keys = tuple(map(grown, trust.command))
     return None if keys == trust.command else chain.successor(trust, command=keys)

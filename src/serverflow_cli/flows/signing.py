@@ -8,14 +8,15 @@ sealed to whom it names) is done beside it, each step so that it can be done aga
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from serverflow_actions.kit.change import Change
 
 from ..config.edit import Editor, edit
-from ..errors import OutcomeUnknown, PlanChanged, SfError
+from ..errors import OutcomeUnknown, PlanChanged, SfError, TrustError
 from ..model.result import CommandResult, Reply, Report, ServerResult
-from .countersign import countersign
+from .countersign import countersign, pins_to_vouch_for
 from .grants import every_action
 from .pushing import behind, push_trust
 from .workspace import Workspace
@@ -47,11 +48,13 @@ async def carry_out(
     """
     check_free(workspace, after)
     planned = difference(workspace, after)
-    changed = bool(planned.servers[0].reply and planned.servers[0].reply.changes)
     if plan:
         return planned
-    if changed and not approve(planned):
-        raise SfError("nothing was done", code="declined")
+    changed = replace(after, version=0) != replace(workspace.trust, version=0)
+    if changed:
+        workspace.root_signers(after)  # before anything is asked or edited
+        if not approve(planned):
+            raise SfError("nothing was done", code="declined")
     if wish:
         with edit(workspace.folder) as editor:
             wish(editor)
@@ -66,11 +69,14 @@ async def carry_out(
 
 
 def check_free(workspace: Workspace, after: Trust) -> None:
-    """One change at a time waits for signatures. Raises PlanChanged while another does."""
+    """One change at a time waits for signatures; one that no root key has signed is nobody's. Raises PlanChanged."""
     from ..trust import proposal
 
-    waiting = proposal.load(workspace.folder.trust, workspace.trust)
-    if waiting and waiting.trust != after:
+    try:
+        waiting = proposal.load(workspace.folder.trust, workspace.trust)
+    except TrustError:
+        return  # whoever may merge can put anything there: it must not hold up a revocation
+    if waiting and waiting.signers and waiting.trust != after:
         raise PlanChanged(
             f"another change waits for signatures, as trust version {waiting.trust.version}",
             hint="sf trust sign shows it, sf trust discard withdraws it",
@@ -81,14 +87,15 @@ def difference(workspace: Workspace, after: Trust) -> CommandResult:
     """What a version would change, as a plan."""
     changes = tuple(changes_to(workspace, after))
     reply = Reply("", "done" if changes else "unchanged", changes)
-    return CommandResult(workspace.label, servers=(ServerResult(TRUST_ROW, reply),))
+    return CommandResult(workspace.label, servers=(ServerResult(TRUST_ROW, reply, is_server=False),))
 
 
 def changes_to(workspace: Workspace, after: Trust) -> list[Change]:
-    """The differences between the newest version and `after`."""
+    """The differences between the newest version and `after`, and what our signature would vouch for besides."""
     from ..trust import difference
 
-    return difference.changes(workspace.trust, after, words(workspace))
+    found = difference.changes(workspace.trust, after, words(workspace))
+    return found + pins_to_vouch_for(workspace, after)
 
 
 def words(workspace: Workspace) -> Words:
@@ -111,7 +118,7 @@ def sign_next(workspace: Workspace, after: Trust, report: Report) -> list[str]:
     signers = workspace.root_signers(after)
     report({"t": "note", "text": f"signing trust version {after.version}"})
     # First: pins and bundle that only a leaving key has signed would count no more.
-    countersign(workspace, after)
+    notes = countersign(workspace, after) + _consequences(workspace, after)
     blobs = [sshsig.sign(signer, sshsig.TRUST, body(after)) for signer in signers]
     lacking = proposal.add(workspace.folder.trust, before, after, blobs)
     if lacking:
@@ -121,7 +128,25 @@ def sign_next(workspace: Workspace, after: Trust, report: Report) -> list[str]:
             hint="commit the fleet folder; who holds another root key runs: sf trust sign",
         )
     workspace.refresh()
-    return settle(workspace)
+    return notes + settle(workspace)
+
+
+def _consequences(workspace: Workspace, after: Trust) -> list[str]:
+    """What somebody has to do elsewhere once this version counts."""
+    from ..trust import chain
+    from ..trust.anchor import read_out
+    from . import sealing
+
+    notes = []
+    if chain.publics(workspace.trust.root) != chain.publics(after.root):
+        notes.append(f"the root fingerprint is another one now, also for SF_ROOT in CI: {read_out(after.root)}")
+    kept = {key.public_key for key in after.command}
+    names = {key.name for key in after.command}
+    gone = [key for key in workspace.trust.command if key.public_key not in kept and key.name not in names]
+    read = sorted({secret for key in gone for secret in sealing.readable_by(workspace, key)})
+    if read:
+        notes.append(f"give these secrets new values, they could be opened (sf secret rotate): {', '.join(read)}")
+    return notes
 
 
 def settle(workspace: Workspace) -> list[str]:

@@ -50,6 +50,8 @@ async def status(workspace: Workspace, *, selector: str, report: Report) -> Comm
             greeting = await caller.greet(link)
             behind = newest - greeting.trust_version
             state = "current" if not behind else f"{behind} behind" if behind > 0 else "ahead of this folder"
+            if not behind and greeting.trust_sha256 != workspace.trust_sha256:
+                state = f"another version {newest}: two signed at once; sign the next one (sf trust renew)"
             return Reply("", "done", data={"trust": greeting.trust_version, "state": state})
 
         servers = await workspace.on_all(names, work, report)
@@ -63,22 +65,19 @@ def _findings(workspace: Workspace) -> list[str]:
 
     trust = workspace.trust
     found = list(expiry_warnings(trust, now_ms()))
-    waiting = proposal.load(workspace.folder.trust, trust)
-    if waiting:
-        lacking = _lacking(trust, waiting)
-        found.append(f"trust version {waiting.trust.version} waits for {lacking} more root signatures: sf trust sign")
-    for role, name in rotations(trust):
-        found.append(f"the {role} key {name} is being rotated: sf key rotate {name}{_role_option(role)}")
+    try:
+        if waiting := proposal.load(workspace.folder.trust, trust):
+            lacking, version = _lacking(trust, waiting), waiting.trust.version
+            found.append(f"trust version {version} waits for {lacking} more root signatures: sf trust sign")
+    except TrustError as error:
+        found.append(f"what waits in trust/proposed is damaged ({error.message}): sf trust discard")
+    found += [f"the key {name} is being rotated: sf key rotate {name}" for name in rotations(trust)]
     found += grants.problems(trust, workspace.fleet)
     if changes_to(workspace, _wished(workspace)):
         found.append("fleet.toml grants something else than what is signed: sf trust sign --plan")
     if trust.root.threshold == 1:
         found.append("one root key is enough to change everything: sf key add --root, then sf trust threshold 2")
     return found
-
-
-def _role_option(role: str) -> str:
-    return f" --role {role}" if role != "command" else ""
 
 
 def _lacking(trust: Trust, waiting: Proposal) -> int:
@@ -107,8 +106,7 @@ async def sign(workspace: Workspace, *, plan: bool, approve: Approve, report: Re
 def _signed_by(workspace: Workspace, waiting: Proposal) -> str:
     roots = (*workspace.trust.root.keys, *waiting.trust.root.keys)
     names = dict.fromkeys(key.name for key in roots if key.public_key in waiting.signers)
-    version = waiting.trust.version
-    return f"trust version {version} was signed by {', '.join(names)}" if names else f"{version} was signed by nobody"
+    return f"trust version {waiting.trust.version} was signed by {', '.join(names) or 'nobody'}"
 
 
 async def discard(workspace: Workspace, *, approve: Approve) -> CommandResult:
@@ -136,7 +134,7 @@ def _waiting_or_damaged(workspace: Workspace) -> Proposal | None:
 async def threshold(
     workspace: Workspace, count: int, role: str, *, plan: bool, approve: Approve, report: Report
 ) -> CommandResult:
-    """How many root or release keys have to sign. As many must sign this very change, so nobody is locked out."""
+    """How many root or release keys have to sign. For root, as many sign this very change, so nobody is locked out."""
     held = getattr(workspace.trust, role)
     if count > len(held.keys):
         raise UsageError(f"there are {len(held.keys)} {role} keys, so {count} cannot sign", hint="sf key add --root")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import re
 import socket
@@ -144,6 +145,13 @@ class Workspace:
         return self.private / "pins.seen.json"
 
     @property
+    def trust_sha256(self) -> str:
+        """Of the newest version's bytes: servers say theirs, and two of one number may differ."""
+        from ..trust import trustfile
+
+        return hashlib.sha256(trustfile.body(self.trust)).hexdigest()
+
+    @property
     def pins_signature(self) -> Path:
         return self.folder.path / "pins.toml.sig"
 
@@ -217,9 +225,14 @@ class Workspace:
         return {key.public_key for key in self.trust.command}
 
     @property
+    def public_key(self) -> bytes:
+        """Our command key's public half; nobody is asked for a passphrase."""
+        return self.keyring.command_public(self._command_keys)
+
+    @property
     def key_name(self) -> str:
         """The name that the trust file gives our command key."""
-        mine = self.keyring.command_public(self._command_keys)
+        mine = self.public_key
         return next((key.name for key in self.trust.command if key.public_key == mine), "")
 
     # --- servers -----------------------------------------------------------------------------------------------------
@@ -273,9 +286,10 @@ class Workspace:
         from ..transport.ssh import Connector
 
         name = f"{_login_name()}@{socket.gethostname()}"
-        version = self.trust.version  # before our key: a fleet that is not to be trusted is not spoken for
+        # Before our key: a fleet that is not to be trusted is not spoken for.
+        version, digest = self.trust.version, self.trust_sha256
         sent = self.state / "sent.jsonl"
-        operator = Operator(signer or self.signer, version, self.chain, sent, name, self.folder.trust)
+        operator = Operator(signer or self.signer, version, digest, self.chain, sent, name, self.folder.trust)
         login = self.keyring.login_of(signer) if signer else self.keyring.login_keys()
         async with Connector(login) as connector:
             yield Caller(connector, operator)

@@ -55,11 +55,12 @@ def reply_of(error: SfError) -> Reply | None:
 
 @dataclass(frozen=True)
 class ServerResult:
-    """How one server fared: a reply, or an error."""
+    """How one server fared: a reply, or an error. A row about something else, such as the trust file, is no server."""
 
     name: str
     reply: Reply | None = None
     error: SfError | None = None
+    is_server: bool = True
 
     @property
     def outcome(self) -> str:
@@ -86,11 +87,12 @@ class CommandResult:
     def error(self) -> SfError | None:
         """None when all is well; the common error when all failed alike; PartialFailure (exit 10) otherwise."""
         failed = [s.error for s in self.servers if s.error]
+        count = sum(s.is_server for s in self.servers)
         if not failed:
             return None
-        if len(failed) == len(self.servers) and len({e.exit_code for e in failed}) == 1:
+        if len(failed) == count and len({e.exit_code for e in failed}) == 1:
             return failed[0]
-        return PartialFailure(f"{len(failed)} of {len(self.servers)} servers failed")
+        return PartialFailure(f"{len(failed)} of {count} servers failed")
 
     @property
     def exit_code(self) -> int:

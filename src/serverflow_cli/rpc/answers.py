@@ -116,8 +116,8 @@ def _changes(value: Any) -> bool:
 
 _HELLO: Mapping[str, Check] = {
     "v": _first_version, "typ": _one_of("hello"), "nonce": _text, "challenge": _text, "server_id": _text,
-    "trust_version": _number, "bundle_version": _number, "boot": _text, "clock": _time, "last_receipt": _text,
-    "pending": _text,
+    "trust_version": _number, "trust_sha256": _text, "bundle_version": _number, "boot": _text, "clock": _time,
+    "last_receipt": _text, "pending": _text,
 }  # fmt: skip
 
 _RECEIPT: Mapping[str, Check] = {

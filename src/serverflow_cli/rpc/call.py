@@ -35,6 +35,8 @@ SLOWEST_UPLOAD = 50_000
 UPDATE_S = 300
 #: Beyond the action's own time: for the sandbox to start and the receipt to come back.
 GRACE_S = 30
+#: Two root keys' holders signed at once, and each brought theirs to some servers.
+OTHER_TRUST = "it has another trust version {version} than this fleet folder: sign the next one (sf trust renew)"
 GOOD = ("done", "unchanged", "rolled-back")
 #: Beside what the server says: an older one cannot know what a newer client may have meant.
 _HINTS = {
@@ -55,6 +57,7 @@ class Operator:
 
     signer: Signer
     trust_version: int
+    trust_sha256: str
     chain: Path
     sent: Path
     name: str
@@ -108,8 +111,7 @@ class Caller:
                     error.hint = f"it has answered, so it has ended there; update sf, then: sf op status {op_id}"
                 raise
         _check_echo(answer.body, link, body, greeting, nonce, request, op_id)
-        if answer.body["typ"] == "receipt":
-            self._keep(link, answer.frame)
+        self._keep(link, answer)
         return _reply(answer, link, op_id, notes)
 
     async def push(
@@ -126,7 +128,7 @@ class Caller:
                     "the connection was lost during the update", server=link.name, hint="run it again"
                 ) from None
         _check_echo(answer.body, link, body, greeting, nonce, None, "")
-        self._keep(link, answer.frame)
+        self._keep(link, answer)
         return _reply(answer, link, "", ())
 
     async def greet(self, link: Link) -> Hello:
@@ -149,7 +151,11 @@ class Caller:
                 for number in range(greeting.trust_version + 1, self._operator.trust_version + 1):
                     catch_up({"t": "step", "server": link.name, "doing": f"bringing trust version {number}"})
                     body, blobs = chain.read_version(self._operator.trust_folder, number)
-                    await self.push(link, body, blobs, (), catch_up)
+                    try:
+                        await self.push(link, body, blobs, (), catch_up)
+                    except TrustError as error:
+                        if error.code != "older-version":  # somebody else brings them too, and is further
+                            raise
                 channel, greeting, nonce = await self._greeted(link)
             yield channel, greeting, nonce
 
@@ -178,6 +184,9 @@ class Caller:
                 f"it has trust version {greeting.trust_version}, this fleet folder {self._operator.trust_version}: "
                 "pull the fleet folder"
             )
+        ours = (self._operator.trust_version, self._operator.trust_sha256)
+        if greeting.trust_version == ours[0] and greeting.trust_sha256 != ours[1]:
+            notes.append(OTHER_TRUST.format(version=ours[0]))
         if greeting.pending and greeting.pending != request.params.get("op"):  # this very call may confirm it
             notes.append(f"a safe change waits for confirmation there: {greeting.pending}")
         return tuple(notes)
@@ -268,8 +277,11 @@ class Caller:
             receipts.append(self._operator.chain, link.server_id, body, sig, time.time_ns() // 1_000_000)
         return value
 
-    def _keep(self, link: Link, frame: bytes) -> None:
-        blobs, body = sshsig.unpack_signed(frame)
+    def _keep(self, link: Link, answer: _Answer) -> None:
+        """A reply, as to a trust version that was there already, has no place in a chain."""
+        if answer.body["typ"] != "receipt":
+            return
+        blobs, body = sshsig.unpack_signed(answer.frame)
         receipts.append(self._operator.chain, link.server_id, body, blobs[0], time.time_ns() // 1_000_000)
 
 

@@ -45,6 +45,7 @@ class Hello:
 
     challenge: str
     trust_version: int
+    trust_sha256: str
     bundle_version: int
     boot: str
     clock: int

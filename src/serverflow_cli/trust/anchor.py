@@ -20,7 +20,7 @@ class Anchor:
     """The highest version that was seen, by its number and the SHA-256 of its bytes, and its root keys' fingerprints.
 
     On first contact only fingerprints are known: `version` is 0 then, `fleet` and `sha256` are empty, and `needed` says
-    how many of them must have signed.
+    how many of them must have signed the newest version; with 0 each must have signed one.
     """
 
     roots: tuple[str, ...]
@@ -37,7 +37,7 @@ def from_fingerprints(text: str) -> Anchor:
     roots = tuple(sorted({part.strip() for part in listed.split(",")}))
     if not all(_FINGERPRINT.fullmatch(root) for root in roots) or int(count or 1) > len(roots):
         raise TrustError("not a root key's fingerprint (SHA256:…)", hint="a colleague reads it out from: sf trust show")
-    return Anchor(roots, needed=int(count or len(roots)))
+    return Anchor(roots, needed=int(count or 0))
 
 
 def read_out(root: Role) -> str:
@@ -66,7 +66,9 @@ def save(path: Path, anchor: Anchor) -> None:
     known = load(path)
     if known and known.fleet != anchor.fleet:
         raise TrustError(f"{path} belongs to another fleet")
-    if known and known != anchor and known.version >= anchor.version:
-        raise TrustError(f"trust version {known.version} was seen here; this is another, or an older one")
+    if known and known.version > anchor.version:
+        return  # another process has seen a newer one meanwhile; whoever read this one compared it with the record
+    if known and known != anchor and known.version == anchor.version:
+        raise TrustError(f"trust version {known.version} was seen here, and this is another")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomic(path, (json.dumps(asdict(anchor), indent=1) + "\n").encode(), 0o600)

@@ -60,7 +60,7 @@ def load_chain(folder: Path, anchor: Anchor | None) -> Trust:
         )
     if numbers != list(range(1, numbers[-1] + 1)):
         raise TrustError(f"a version is missing among the trust files in {folder}")
-    trust, seen = None, set[bytes]()
+    trust, seen, signers = None, set[bytes](), set[bytes]()
     for number in numbers:
         data, blobs = read_version(folder, number)
         new = parse(data)
@@ -70,13 +70,15 @@ def load_chain(folder: Path, anchor: Anchor | None) -> Trust:
         _check_succession(trust, new, signers)
         if anchor and number == anchor.version and anchor_of(new) != anchor:
             raise TrustError(
-                f"trust version {number} is not the one that was seen here", hint="ask who changed the fleet folder"
+                f"trust version {number} is not the one that was seen here",
+                hint="two may have signed at once, or somebody changed the fleet folder: ask. If this one is to stay, "
+                "remove this machine's anchor.json, and compare the root fingerprint anew",
             )
         trust, seen = new, seen | (signers & publics(new.root))
     if trust is None:
         raise TrustError(f"no trust file in {folder}")
     if anchor and not anchor.version:
-        _check_first_contact(anchor, trust, seen)
+        _check_first_contact(anchor, trust, seen, signers)
     return trust
 
 
@@ -163,20 +165,23 @@ def missing(previous: Trust | None, new: Trust, signers: Collection[bytes]) -> i
     return max(0, *(role.threshold - len(publics(role) & set(signers)) for role in roles))
 
 
-def _check_first_contact(anchor: Anchor, newest: Trust, seen: set[bytes]) -> None:
-    """Each key that was read out must be root now, and as many as have to sign must have signed here themselves.
+def _check_first_contact(anchor: Anchor, newest: Trust, seen: set[bytes], last: set[bytes]) -> None:
+    """Each key that was read out must be root now, and must itself have signed; of several, where it was told how many
+    have to sign, so many must have signed the newest version, and none can be added with fewer.
 
-    To be listed would not be enough: anyone can list a public key in a chain of their own making.
+    To be listed would not be enough: anyone can list a public key in a chain of their own making. Nor would it be
+    enough to have signed some version: whoever stole one key could go on from a time when one was enough.
     """
     roots = publics(newest.root)
-    listed, signed = ({fingerprint(key) for key in keys} for keys in (roots, seen & roots))
+    listed = {fingerprint(key) for key in roots}
     for root in anchor.roots:
         if root not in listed:
             raise TrustError(f"{root} is not a root key of this trust chain", code="wrong-root")
-    count = len(signed & set(anchor.roots))
-    if count < anchor.needed:
+    signed = {fingerprint(key) for key in (last if anchor.needed else seen) & roots} & set(anchor.roots)
+    needed = anchor.needed or len(anchor.roots)
+    if len(signed) < needed or newest.root.threshold < anchor.needed:
         raise TrustError(
-            f"of the root keys that were read out {count} have signed this trust chain, not {anchor.needed}",
+            f"{len(signed)} of the root keys that were read out have signed this trust chain as it is, not {needed}",
             code="wrong-root",
         )
 

@@ -57,6 +57,9 @@ def _command(old: Sequence[CommandKey], new: Sequence[CommandKey], words: Words)
     for public, key in before.items():
         if public not in after:
             yield Change("delete", "command key", key.name, note=fingerprint(public))
+    stayed = [public for public in before if public in after]
+    if stayed != [public for public in after if public in before]:  # of two of one name the first is the old one
+        yield Change("update", "command keys", "order", {"order": (None, [key.name for key in new])})
 
 
 def _fields(before: CommandKey | None, after: CommandKey) -> dict[str, tuple[Any, Any]]:
@@ -70,12 +73,13 @@ def _shown(key: CommandKey) -> dict[str, Any]:
         "valid from": _day(key.not_before),
         "expires": _day(key.expires),
         "SSH keys": [ssh_fingerprint(line) for line in key.ssh],
+        "everything": key.everything,
         "opens secrets": list(key.seal.secrets) if key.seal and key.seal.secrets else "none",
         **({"seal key": key.seal.key} if key.seal else {}),
     }
 
 
-#: An action on a server (id) under conditions.
+#: An action on a server (id; "" for none yet) under conditions.
 _Right = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
@@ -90,7 +94,7 @@ def _rights(grants: Iterable[Grant]) -> set[_Right]:
         (action, server, tuple(sorted(grant.where.items())))
         for grant in grants
         for action in grant.actions
-        for server in grant.servers
+        for server in grant.servers or ("",)
     }
 
 
@@ -108,16 +112,20 @@ def rights_text(rights: Iterable[_Right], words: Words) -> str:
     for (action, where), ids in servers.items():
         together.setdefault((tuple(sorted(ids)), where), set()).add(action)
     return "; ".join(
-        f"{_folded(actions, words.actions)} on {', '.join(sorted(map(words.server, ids)))}"
+        f"{_folded(actions, words.actions)} on {_servers(ids, words)}"
         + (f" where {', '.join(f'{name}={value}' for name, value in where)}" if where else "")
         for (ids, where), actions in sorted(together.items(), key=lambda item: sorted(item[1]))
     )
 
 
+def _servers(ids: Sequence[str], words: Words) -> str:
+    return ", ".join(sorted(words.server(one) if one else "no server yet" for one in ids))
+
+
 def _folded(actions: Collection[str], every: Collection[str]) -> str:
     """`app.{create,list}` for two of an area, `app.*` for all that this sf knows, `every action` for all of all."""
     if set(every) <= set(actions):
-        return "every action"
+        return ", ".join(("every action", *sorted(set(actions) - set(every))))
     areas: dict[str, list[str]] = {}
     for action in sorted(actions):
         areas.setdefault(action.partition(".")[0], []).append(action)
@@ -128,7 +136,7 @@ def _area(area: str, named: Sequence[str], every: Collection[str]) -> str:
     if len(named) == 1:
         return named[0]
     known = {action for action in every if action.startswith(area + ".")}
-    if known and known <= set(named):
+    if known and known == set(named):
         return f"{area}.*"
     return f"{area}.{{{','.join(action.partition('.')[2] for action in named)}}}"
 

@@ -7,6 +7,7 @@ Each signer is shown what it changes, compared with the newest version, before t
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,11 @@ def load(folder: Path, newest: Trust) -> Proposal | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise TrustError(f"{path} cannot be read: {error.strerror}") from None
-    trust = parse(data)
+        raise TrustError(f"{path} cannot be read: {error.strerror}", hint="sf trust discard") from None
+    try:
+        trust = parse(data)
+    except TrustError as error:
+        raise TrustError(f"{path}: {error.message}", hint="sf trust discard") from None
     if (trust.version, trust.fleet) != (newest.version + 1, newest.fleet):
         raise TrustError(f"{path} is not the version that comes next", hint="sf trust discard")
     return Proposal(trust, tuple(_valid(_signatures(path), data, newest, trust)))
@@ -60,13 +64,13 @@ def add(folder: Path, newest: Trust, trust: Trust, blobs: Iterable[bytes]) -> in
     folder.mkdir(exist_ok=True)
     with locked(folder / "trust"):
         before = chain.check_next(folder, trust)
-        waiting = load(folder, newest)
-        if waiting and waiting.trust != trust:
+        waiting = _or_none(folder, newest)
+        if waiting and waiting.signers and waiting.trust != trust:
             raise PlanChanged(
                 f"another proposal for trust version {trust.version} waits for signatures",
                 hint="sf trust sign shows it, sf trust discard withdraws it",
             )
-        every = [*(waiting.blobs if waiting else ()), *blobs]
+        every = [*(waiting.blobs if waiting and waiting.trust == trust else ()), *blobs]
         chain.signers_of(data, every)
         signed = {sshsig.verify(one, sshsig.TRUST, data): one for one in _valid(every, data, newest, trust)}
         lacking = chain.missing(before, trust, signed.keys())
@@ -87,13 +91,20 @@ def discard(folder: Path) -> bool:
         return _clear(folder)
 
 
+def _or_none(folder: Path, newest: Trust) -> Proposal | None:
+    """What waits, if it can be read: anything else there is nobody's proposal."""
+    try:
+        return load(folder, newest)
+    except TrustError:
+        return None
+
+
 def _clear(folder: Path) -> bool:
-    found = sorted((folder / "proposed").glob("*.json*"))
-    for path in found:
-        path.unlink()
-    with contextlib.suppress(OSError):
-        (folder / "proposed").rmdir()
-    return bool(found)
+    """Whatever is in its way, also what somebody has put there."""
+    found = (folder / "proposed").exists()
+    if found:
+        shutil.rmtree(folder / "proposed")
+    return found
 
 
 def _valid(blobs: Iterable[bytes], data: bytes, newest: Trust, trust: Trust) -> Iterable[bytes]:

@@ -100,7 +100,11 @@ def verify(path: Path, identities: Mapping[str, Sequence[bytes]]) -> list[str]:
             entry = _entry(line)
             wrong = list(_wrong(entry, previous))
             try:
-                by_server[entry.server].append(_numbered(number, entry))
+                numbered = _numbered(number, entry)
+                if _is_reply(entry.receipt):
+                    wrong.append("it is a reply and no receipt, which has no place in a chain")
+                else:
+                    by_server[entry.server].append(numbered)
             except TrustError as error:
                 wrong.append(error.message)
         except (ValueError, RecursionError):
@@ -129,10 +133,12 @@ def own(path: Path, selves: Collection[tuple[str, str]]) -> dict[str, serverchai
         try:
             entry = _entry(line)
             receipt = entry.receipt
+            if _is_reply(receipt):
+                continue
             actor = receipt["actor"]
             if actor["says"]:
                 acted.add((str(actor["key"]), str(actor["says"])))
-            held[entry.server][int(receipt["seq"])] = hashlib.sha256(entry.body.encode()).hexdigest()
+            held[entry.server][int(receipt["seq"])] = _line_hash(entry)
         except (ValueError, LookupError, TypeError, RecursionError):
             continue
     held[""] = {}
@@ -157,7 +163,17 @@ def _numbered(line: int, entry: Entry) -> _Numbered:
     if type(seq) is not int or not isinstance(prev, str):
         raise ValueError("no receipt")
     signer = sshsig.verify(entry.sig, sshsig.RECEIPT, entry.body.encode())
-    return _Numbered(line, seq, prev, _hash(serverchain.line_of(entry.body, entry.sig).encode()), signer)
+    return _Numbered(line, seq, prev, _line_hash(entry), signer)
+
+
+def _line_hash(entry: Entry) -> str:
+    """The hash of its line in the server's chain."""
+    return _hash(serverchain.line_of(entry.body, entry.sig).encode())
+
+
+def _is_reply(receipt: Mapping[str, Any]) -> bool:
+    """A reply has number 0, so it says nothing about the server's chain."""
+    return receipt.get("typ") == "reply"
 
 
 def _wrong(entry: Entry, previous: str) -> Iterator[str]:

@@ -70,8 +70,9 @@ class Seal:
 class CommandKey:
     """A key that signs commands. `ssh` are public login keys without comment, `addresses` where they may come from.
 
-    Two keys of one name are one holder's old key and new key, in this order, while the key is being rotated. Times in
-    ms since 1970.
+    Two keys of one name are one holder's old key and new key, in this order, while the key is being rotated. With
+    `everything` its holder is meant to have every action on every server, also those to come; the grants alone say
+    what servers allow. Times in ms since 1970.
     """
 
     name: str
@@ -82,6 +83,7 @@ class CommandKey:
     ssh: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     seal: Seal | None = None
+    everything: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def _key_out(key: CommandKey) -> dict[str, Any]:
         "from": list(key.addresses),
         "not_before": key.not_before,
         "expires": key.expires,
+        "all": key.everything,
         "seal": {"key": key.seal.key, "secrets": list(key.seal.secrets)} if key.seal else None,
         "grants": [
             {"actions": list(grant.actions), "where": dict(grant.where), "servers": list(grant.servers)}
@@ -163,6 +166,7 @@ def _key_in(value: Any) -> CommandKey:
         ssh=tuple(value["ssh"]),
         addresses=tuple(value["from"]),
         seal=Seal(value["seal"]["key"], tuple(value["seal"]["secrets"])) if value["seal"] else None,
+        everything=value["all"],
     )
 
 
@@ -188,8 +192,8 @@ def _wrong(trust: Trust) -> Iterator[tuple[str, str]]:
             yield where, "the threshold must be from 1 to the number of keys"
         if not all(_matches(_NAME, key.name) for key in role.keys):
             yield where, "a key has no proper name"
-        if _repeats([key.public_key for key in role.keys]):
-            yield where, "a key is there twice"
+        if _repeats([key.name for key in role.keys]) or _repeats([key.public_key for key in role.keys]):
+            yield where, "a key or name is there twice"
     if _repeats([key.public_key for key in trust.command]):
         yield "command", "a key is there twice"
     for key in trust.command:
@@ -205,6 +209,8 @@ def _wrong_in_key(key: CommandKey) -> Iterator[str]:
         yield "a login key must be an Ed25519 key without a comment"
     if not all(map(_is_network, key.addresses)):
         yield "an address must be an IP address, or a network without host bits"
+    if type(key.everything) is not bool:
+        yield "`all` must be true or false"
     if key.seal and not (is_seal_key(key.seal.key) and all(_matches(_SECRET, one) for one in key.seal.secrets)):
         yield "its seal must be an X25519 key and names of secrets"
     for grant in key.grants:
