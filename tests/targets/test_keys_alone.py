@@ -15,7 +15,7 @@ from serverflow_cli.trust import keys as key_files
 
 from .operator import SF, Operator, elsewhere, join, pull
 
-NARROW = ("--allow", "service.restart", "--where", "unit=cron")
+NARROW = ("--allow", "service.restart", "--on", "web1", "--where", "unit=cron")
 
 
 @pytest.fixture
@@ -83,9 +83,9 @@ def test_whoever_has_no_root_key_changes_nothing(ana: Operator, tmp_path: Path) 
     pull(bob, ana)
     before = (bob.fleet / "fleet.toml").read_text()
     for argv in (
-        ("key", "deploy", "more", "--allow", "*", "--yes"),
+        ("key", "deploy", "more", "--allow", "*", "--on", "all", "--yes"),
         ("key", "revoke", "ci", "--yes"),
-        ("key", "grant", "ci", "--allow", "*", "--yes"),
+        ("key", "grant", "ci", "--allow", "*", "--on", "all", "--yes"),
         ("key", "rotate", "ci", "--yes"),
     ):
         assert code(bob, *argv) == (4, "no-root-key"), argv
@@ -167,7 +167,7 @@ def test_what_is_damaged_in_the_way_holds_up_no_revocation(ana: Operator, plant:
 
 
 def test_an_interrupted_deployment_never_gives_other_rights_than_were_asked_for(ana: Operator) -> None:
-    wide = ("key", "deploy", "ci", "--allow", "service.*", "--expires", "365d", "--yes")
+    wide = ("key", "deploy", "ci", "--allow", "service.*", "--on", "all", "--expires", "365d", "--yes")
     assert into_nothing(ana, *wide) != 0
     assert code(ana, "key", "deploy", "ci", *NARROW, "--yes") == (2, "usage")
     assert "SF_KEY=" in ana.run(*wide).stdout

@@ -24,7 +24,10 @@ Allow = Annotated[
     list[str] | None,
     typer.Option("--allow", metavar="ACTION", help="An action, or a glob such as 'app.*'; may be repeated"),
 ]
-On = Annotated[str, typer.Option("--on", metavar="SELECTOR", help="Servers (all when left out)")]
+On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="SELECTOR", help="Where: name, glob, @role, +tag, all; a,b adds, !x removes"),
+]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", metavar="PARAMETER=VALUE", help="Only with this parameter; may be repeated"),
@@ -78,7 +81,7 @@ def add(
     context: typer.Context,
     file: Annotated[str, typer.Argument(metavar="FILE", help="An invitation (- reads standard input)")],
     allow: Allow = None,
-    on: On = "all",
+    on: On = None,
     where: Where = None,
     addresses: From = None,
     expires: Expires = None,
@@ -116,7 +119,7 @@ def grant(
     context: typer.Context,
     name: Name,
     allow: Allow = None,
-    on: On = "all",
+    on: On = None,
     where: Where = None,
     expires: Expires = None,
     secret: Secret = None,
@@ -190,7 +193,7 @@ def deploy(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the new key is called, such as ci")],
     allow: Allow = None,
-    on: On = "all",
+    on: On = None,
     where: Where = None,
     addresses: From = None,
     expires: Expires = None,
@@ -238,8 +241,10 @@ def _finish_once(session: Session, result: CommandResult, name: str, *, planned:
 
 
 def _rights(
-    allow: list[str] | None, on: str, where: list[str] | None, expires: str | None, secret: list[str] | None
+    allow: list[str] | None, on: str | None, where: list[str] | None, expires: str | None, secret: list[str] | None
 ) -> dict[str, Any]:
+    if allow and on is None:
+        raise UsageError("--allow needs --on: which servers?", hint="--on web1, --on @app, --on all")
     conditions = {}
     for condition in where or ():
         parameter, equals, value = condition.partition("=")
@@ -248,7 +253,7 @@ def _rights(
         conditions[parameter] = value
     return {
         "allow": tuple(allow or ()),
-        "on": on,
+        "on": on or "all",
         "where": conditions or None,
         "expires": expiry(expires) if expires is not None else None,
         "secrets": tuple(secret or ()),
