@@ -256,3 +256,19 @@ def test_the_first_contact_of_a_clone(ana: Operator, tmp_path: Path) -> None:
     assert new.variables["SF_ROOT"].startswith("2:SHA256:")
     new.run("trust", "show")
     Operator(new.home, new.fleet).run("trust", "show")
+
+
+def test_a_bundle_whose_only_signer_left_is_signed_anew_by_another(ana: Operator, tmp_path: Path) -> None:
+    bob = join(ana, tmp_path / "bob", "bob", offer=("--release",))
+    carol = join(ana, tmp_path / "carol", "carol", offer=("--root",))
+    data = (ana.fleet / "bundle.json").read_bytes()
+    theirs = sshsig.armor(sshsig.sign(key_files.load(bob.private / "release"), sshsig.BUNDLE, data))
+    (ana.fleet / "bundle.json.sig").write_text(theirs)
+    pull(carol, ana)
+    said = carol.run("key", "revoke", "bob", "--yes").stderr
+    assert "a release key's holder runs sf registry sign" in said
+    fresh = elsewhere(carol, tmp_path / "fresh")  # ana's second laptop, which has seen no bundle yet
+    for name in ("command", "root", "release"):
+        fresh.run("key", "import", str(ana.private / name), "--role", name, "--copy")
+    fresh.run("registry", "sign", "--yes")
+    assert fresh.json("registry", "show")["data"]["same_as_installed"]

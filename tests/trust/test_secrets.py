@@ -20,11 +20,12 @@ from serverflow_cli.config import secrets
 from serverflow_cli.config.environment import Settings
 from serverflow_cli.config.folder import FleetFolder
 from serverflow_cli.errors import ConfigError, PlanChanged, SfError, TrustError, UsageError
+from serverflow_cli.flows import keys as flows_keys
 from serverflow_cli.flows import sealing, vault
 from serverflow_cli.flows import secrets as flow
 from serverflow_cli.flows.init import init
 from serverflow_cli.flows.workspace import Workspace
-from serverflow_cli.model.result import CommandResult
+from serverflow_cli.model.result import CommandResult, Reply, ServerResult
 from serverflow_cli.trust import chain, keys, seal, sshsig
 from serverflow_cli.trust.keys import PrivateKey
 from serverflow_cli.trust.seal import SealKey
@@ -190,6 +191,38 @@ def test_a_newcomer_gets_all_and_a_leaver_loses_all(team: Team) -> None:
     assert (team.holders("one"), sealing.readable_by(team.ana(), bobs)) == (["ana"], [])
     with pytest.raises(ConfigError, match="not sealed to this key"):
         sealing.open_secret(team.as_(BOB), "one")
+
+
+def test_what_a_leaver_could_read_is_not_known_where_the_file_cannot_be_trusted(team: Team) -> None:
+    """Nothing and unknown are two things; the key is taken out all the same."""
+    team.put("one", "1")
+    team.add(BOB)
+    sealing.reseal(team.ana())
+    bobs = next(key for key in team.ana().trust.command if key.name == "bob")
+    assert sealing.readable_by(team.ana(), replace(bobs, seal=None)) == []
+    team.fleet.secrets_toml.write_bytes(team.fleet.secrets_toml.read_bytes() + b"# more\n")
+    assert sealing.readable_by(team.ana(), bobs) is None
+    done = asyncio.run(
+        flows_keys.revoke(team.ana(), "bob", None, plan=False, approve=lambda _: True, report=lambda _: None)
+    )
+    assert any("secrets.toml cannot be verified, so see yourself" in note for note in done.notes), done.notes
+    assert [key.name for key in team.ana().trust.command] == ["ana"]
+
+
+def test_what_is_put_away_takes_the_place_of_nothing(team: Team) -> None:
+    """web-1 and web_1 have one name as secrets; and a second value of one label is another one."""
+    team.put("web_1_cache_password", "somebody's")
+
+    def made(server: str, value: str) -> CommandResult:
+        reply = Reply("", "done", secrets={"cache password": value})
+        return CommandResult(servers=(ServerResult(server, reply),))
+
+    for server, value in (("web-1", "a"), ("web_1", "b"), ("web-1", "c")):
+        done = sealing.put_away(team.ana(), made(server, value))
+        assert done.servers[0].reply and done.servers[0].reply.secrets == {}
+    for name, value in (("", "somebody's"), ("_2", "a"), ("_3", "b"), ("_4", "c")):
+        assert sealing.open_secret(team.ana(), f"web_1_cache_password{name}") == value
+    assert done.notes == ("sealed into secrets.toml: sf secret show web_1_cache_password_4",)
 
 
 def test_resealing_again_writes_nothing(team: Team) -> None:

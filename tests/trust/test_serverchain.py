@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from serverflow_cli.trust import receipts, serverchain, sshsig
 from serverflow_cli.trust.keys import PrivateKey, new_private_key
-from serverflow_cli.trust.serverchain import Head, ServerChain, line_of
+from serverflow_cli.trust.serverchain import PROBLEMS_KEPT, SEGMENTS_KEPT, Elsewhere, Head, ServerChain, line_of
 
 KEY, NEXT, THIEF = (new_private_key(name) for name in ("web1", "web1, later", "thief"))
 SERVER = "5e" * 32
@@ -105,6 +105,7 @@ def test_nothing_is_wrong(world: World) -> None:
     assert chain.lost == []
     assert chain.entries == 7
     assert chain.head == Head(7, sha256(world.there[-1]))
+    assert chain.elsewhere == {}
 
 
 def test_others_are_no_false_alarm(world: World) -> None:
@@ -253,6 +254,44 @@ def test_what_we_do_while_it_is_read_is_no_false_alarm(world: World) -> None:
     assert (chain.problems, chain.lost) == ([], [])
 
 
+def test_our_key_under_a_name_that_we_never_had(world: World) -> None:
+    """Another machine of ours, or whoever stole the key: told, and no fault of the server's."""
+    for who in (MY_OTHER_MACHINE, (ME[0], ""), MY_OTHER_MACHINE, BOB):
+        world.command(who, finished_at=1_700_000_000_000 + len(world.there))
+    chain = world.audit()
+    assert chain.problems == []
+    assert chain.elsewhere == {
+        "ana@desktop": Elsewhere("ana@desktop", 2, "OP10", "service.restart", 1_700_000_000_009),
+        "": Elsewhere("", 1, "OP9", "service.restart", 1_700_000_000_008),
+    }
+
+
+def test_a_reply_in_our_chain_is_named_and_breaks_nothing_else(world: World) -> None:
+    """As an `sf` left it that kept the answer to a trust version which was there already."""
+    for _ in range(2):
+        body = json.dumps({"typ": "reply", "server_id": SERVER, "seq": 0, "prev_receipt": "", "n": len(world.there)})
+        receipts.append(world.path, SERVER, body.encode(), sshsig.sign(KEY, sshsig.RECEIPT, body.encode()), 1)
+        world.command(ME)
+    assert world.problems() == [
+        f"line {line}: it is a reply and no receipt, which has no place in a chain" for line in (5, 7)
+    ]
+    assert set(receipts.own(world.path, {ME})[SERVER].held) == {1, 3, 5, 7, 8, 9}
+
+
+def test_not_more_is_kept_than_anybody_reads(world: World) -> None:
+    chain = world.audit(["x"] * 10_000)
+    assert chain.hopeless
+    assert len(chain.problems) == PROBLEMS_KEPT + 1
+    assert chain.problems[-1] == "it was read no further"
+
+
+@pytest.mark.parametrize("line", ["\ud800", '{"body":"\\ud800","sig":""}', '{"body":"{}","sig":"\ud800"}'])
+def test_what_is_no_unicode_text(world: World, line: str) -> None:
+    world.checkpoints.append(line)
+    problems = world.problems([*world.there, line])
+    assert problems == ["checkpoint 1 is damaged", "entry 8 is damaged"]
+
+
 # --- keys ------------------------------------------------------------------------------------------------------------
 
 
@@ -275,26 +314,73 @@ def test_another_key(world: World) -> None:
 
 @pytest.fixture
 def long(world: World) -> World:
-    """Three segments of seven entries, the first of which was dropped; and three entries in the fourth."""
+    """As many segments as a server keeps and one more, the first of which, of seven entries, was dropped; and three
+    entries in the open one.
+    """
     world.checkpoint()
-    for number in range(17):
+    for number in range(1, SEGMENTS_KEPT + 1):
         world.command(ME if number % 2 else BOB)
-        if number == 6:
-            world.checkpoint()
-        if number == 13:
-            world.checkpoint(dropped=1)
+        world.checkpoint(dropped=int(number == SEGMENTS_KEPT))
+    for who in (ME, BOB, ME):
+        world.command(who)
     return world
 
 
 def test_what_was_dropped_in_time(long: World) -> None:
     assert long.problems() == []
     chain = long.audit()
-    assert (chain.dropped, chain.first_segment, chain.closed_segments, chain.entries) == (7, 2, 3, 17)
+    assert (chain.dropped, chain.first_segment, chain.closed_segments, chain.entries) == (7, 2, 65, 67)
 
 
 def test_more_is_gone_than_was_dropped(long: World) -> None:
     assert long.problems(long.there[8:])[0] == "entry 8 is missing: removed, or out of order"
     assert long.problems([resigned(long.there[7]), *long.there[8:]])
+
+
+def test_nothing_is_dropped_before_its_time(world: World) -> None:
+    """Whoever has the identity key closes two tiny segments and calls the first one dropped."""
+    world.command(BOB)
+    world.checkpoint()
+    world.command(BOB)
+    world.checkpoint(dropped=1)
+    assert world.problems([world.there[8]])[0] == "checkpoint 2 drops segments that have to be kept"
+    assert any("receipts that we hold" in problem for problem in world.problems([world.there[8]]))
+
+
+def test_what_was_dropped_was_what_we_were_given(long: World) -> None:
+    """Of a segment that is gone its checkpoint names the last entry, whose receipt we hold."""
+    assert long.problems() == []
+    long.checkpoints.clear()
+    long.last = {"segment": 0, "last_seq": 0}
+    long.checkpoint(last_seq=7, last_hash="00" * 32)
+    for number in range(1, SEGMENTS_KEPT + 1):
+        last: dict[str, Any] = {"last_seq": 7 + number, "last_hash": sha256(long.there[6 + number])}
+        long.checkpoint(dropped=int(number == SEGMENTS_KEPT), **last)
+    assert "checkpoint 1 ends with another entry 7 than the receipt that we were given" in long.problems()
+
+
+def test_checkpoints_that_we_saw_before(long: World) -> None:
+    long.seen = long.audit().head
+    assert long.seen and (long.seen.checkpoints, long.seen.checkpoint) == (65, sha256(long.checkpoints[-1]))
+    assert long.problems() == []
+    long.command(BOB)
+    long.checkpoint(dropped=2)
+    assert long.problems(long.there[8:]) == []
+    before = long.checkpoints[-2]
+    del long.checkpoints[-2:]
+    assert "it has 64 checkpoints; it had 65 before" in long.problems()
+    at_another_time = json.loads(json.loads(before)["body"]) | {"at": 2}
+    body = json.dumps(at_another_time)
+    long.checkpoints.append(line_of(body, sshsig.sign(KEY, sshsig.CHECKPOINT, body.encode())))
+    assert long.problems(long.there[7:]) == ["checkpoint 65 is not what we saw there before"]
+
+
+@pytest.mark.parametrize("dropped", [-(10**17), 10**17])
+def test_no_segment_is_asked_for_that_cannot_be(world: World, dropped: int) -> None:
+    world.checkpoint(dropped=dropped)
+    chain = world.audit()
+    assert chain.problems
+    assert (chain.first_segment, chain.dropped) == (1, 0)
 
 
 def test_a_segment_that_the_server_wrote_anew(world: World) -> None:
@@ -309,12 +395,12 @@ def test_a_segment_that_the_server_wrote_anew(world: World) -> None:
     "change",
     [
         lambda x: x[1:],
-        lambda x: [x[0], x[2]],
-        lambda x: [x[1], x[0], x[2]],
+        lambda x: [x[0], *x[2:]],
+        lambda x: [x[1], x[0], *x[2:]],
         lambda x: [x[0], x[0], *x[1:]],
-        lambda x: [*x[:2], x[2].replace('dropped\\": 1', 'dropped\\": 2')],
-        lambda x: [*x[:2], "{}"],
-        lambda x: x[:2],
+        lambda x: [*x[:-1], x[-1].replace('dropped\\": 1', 'dropped\\": 2')],
+        lambda x: [*x[:-1], "{}"],
+        lambda x: x[:-1],
         lambda x: [],
     ],
 )

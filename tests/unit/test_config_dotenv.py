@@ -42,6 +42,10 @@ def test_dotenv(text: str, found: dict[str, str]) -> None:
         ("hunter2: x", 1),
         ("A=1\na=hunter2", 2),
         ("=hunter2", 1),
+        ("KEY=-----BEGIN PRIVATE KEY-----\nhunter2hunter2A=\n", 1),
+        ("A=1\nKEY=hun -----BEGIN X-----", 2),
+        ("A=x\nhunter2MC4CAQAwBQ=\n", 2),
+        ("A=x\nhunter2MC4CAQAwBQ==\nhunter2MC4CAQAwBQ==\n", 2),
     ],
 )
 def test_what_is_wrong_is_told_without_the_text(text: str, line: int) -> None:
@@ -49,6 +53,11 @@ def test_what_is_wrong_is_told_without_the_text(text: str, line: int) -> None:
         parse_dotenv(text)
     assert "hun" not in wrong.value.message + wrong.value.hint
     assert wrong.value.__cause__ is None
+
+
+def test_names_that_are_long_and_no_base64() -> None:
+    names = ("THE_OLD_DATABASE_PASSWORD_2", "theNewDatabasePassword", "STRIPEWEBHOOKSECRET2", "aB3")
+    assert parse_dotenv("".join(f"{name}=\n" for name in names)) == {name.lower(): "" for name in names}
 
 
 @given(st.text())
@@ -67,7 +76,18 @@ def test_a_table() -> None:
     assert parse_table('A = "1"\nb = """two\nlines"""') == {"a": "1", "b": "two\nlines"}
 
 
-@pytest.mark.parametrize("text", ["hunter2", "a = hunter2", "a = 1", '[a]\nb = "hunter2"', 'a = "hunter2"\nA = "x"'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hunter2",
+        "a = hunter2",
+        "a = 1",
+        '[a]\nb = "hunter2"',
+        'hunter2MC4CAQAwBQ = ""',
+        "hunter2MC4CAQAwBQ = 1",
+        'a = "hunter2"\nA = "x"',
+    ],
+)
 def test_a_bad_table_is_told_without_the_text(text: str) -> None:
     with pytest.raises(UsageError) as wrong:
         parse_table(text)

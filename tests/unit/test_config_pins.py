@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from serverflow_cli.config.folder import FleetFolder
-from serverflow_cli.config.pins import Pin, dump, load, parse, read_bytes, version
+from serverflow_cli.config.pins import Pin, dump, load, parse, read_bytes, twins, version
 from serverflow_cli.errors import ConfigError
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICTUuW9Y2m1KhRIxO70Coo6/DKld7G5Mhu94zn8B54is"
@@ -25,6 +25,20 @@ def test_a_server_whose_keys_are_rotated() -> None:
     assert rotated.accepted_host_keys == (KEY, NEXT)
     assert rotated.identities == (FORMER, KEY, NEXT)
     assert (SERVER.accepted_host_keys, SERVER.identities, JUMP.identities) == ((KEY,), (KEY,), ())
+
+
+def test_two_names_for_one_server() -> None:
+    """By its id or by a key: it signs in both names. While it is renamed, fleet.toml has one of them."""
+    prod = replace(SERVER, name="prod1", server_id="cd" * 32, identity=NEXT)
+    pins = {"web1": SERVER, "prod1": prod, "retired-abababababab": SERVER, JUMP.name: JUMP, "jump-2": JUMP}
+    names = ["web1", "prod1", "new1"]
+    assert twins(pins, names) == {}
+    both = {"web1": "staging1", "staging1": "web1"}
+    for copy in (SERVER, replace(SERVER, identity=FORMER), replace(prod, server_id="ef" * 32, next_identity=KEY)):
+        pins["staging1"] = copy
+        found = twins(pins, [*names, "staging1"])
+        assert found.items() >= both.items()
+        assert twins(pins, names) == {}
 
 
 def test_the_version() -> None:

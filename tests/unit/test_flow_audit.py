@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import selectors
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +17,8 @@ from serverflow_cli.cli import audit as line
 from serverflow_cli.errors import SfError, TrustError, Unreachable, UsageError
 from serverflow_cli.flows import audit
 from serverflow_cli.model.result import CommandResult, Reply, ServerResult
-from serverflow_cli.trust.serverchain import Own, ServerChain
+from serverflow_cli.rpc.hello import Link
+from serverflow_cli.trust.serverchain import PROBLEMS_KEPT, Elsewhere, Head, Own, ServerChain
 from serverflow_cli.ui.result_view import print_error
 from serverflow_cli.ui.terminal import Terminal
 
@@ -95,6 +99,7 @@ def test_all_problems_are_shown_and_not_too_many() -> None:
         {"lines": [1]},
         {"lines": None},
         {"next": 5, "more": True},
+        {"next": 6, "more": True},
         {"next": "7"},
         {"first": None},
         {"last": True},
@@ -124,6 +129,104 @@ def test_a_server_that_claims_segments_without_end() -> None:
     page_at, asked = _answers(last=10**17)
     assert asyncio.run(audit._read(ServerChain("", [], Own((), (), {})), page_at, True))
     assert asked == [0, 1]
+
+
+def test_a_server_that_has_a_line_in_each_of_them() -> None:
+    """Segments without a checkpoint are what a crash leaves: one or two, not any number."""
+    asked: list[int] = []
+
+    async def page_at(segment: int, offset: int) -> audit._Page:
+        asked.append(segment)
+        return audit._Page(["x"] if segment else [], offset + 1, False, 1, 10**17)
+
+    assert asyncio.run(audit._read(ServerChain("", [], Own((), (), {})), page_at, True))
+    assert asked == [0, 1, 2, 3]
+
+
+def test_pages_without_end() -> None:
+    """Of nonsense, until enough is wrong; of whatever else, until no segment is so long."""
+    pages = 0
+
+    async def page_at(segment: int, offset: int) -> audit._Page:
+        nonlocal pages
+        pages += 1
+        return audit._Page(["x" * 1_000_000], offset + 1, True, 1, 1)
+
+    chain = ServerChain("", [], Own((), (), {}))
+    assert asyncio.run(audit._read(chain, page_at, True))
+    assert (pages, len(chain.problems)) == (PROBLEMS_KEPT, PROBLEMS_KEPT)
+
+    async def long_ones(segment: int, offset: int) -> audit._Page:
+        return audit._Page(["x" * 1_400_000], offset + 1, True, 1, 1)
+
+    with pytest.raises(TrustError, match="segment 0 of its chain is longer"):
+        asyncio.run(audit._read(ServerChain("", [], Own((), (), {})), long_ones, True))
+
+
+class _AtOnce(selectors.DefaultSelector):
+    """Waits for nobody: the time has passed."""
+
+    passed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.passed += timeout or 0
+        return super().select(0)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.clock = _AtOnce()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.passed
+
+
+def test_a_server_that_keeps_us_waiting() -> None:
+    """Each page a minute after the last one, with one line: time is given for what comes, not for its own sake."""
+    asked = 0
+
+    async def page_at(segment: int, offset: int) -> audit._Page:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(60)
+        return audit._Page(["x"], offset + 1, True, 1, 1)
+
+    with asyncio.Runner(loop_factory=_Loop) as runner, pytest.raises(Unreachable, match="too slowly"):
+        runner.run(audit._read(ServerChain("", [], Own((), (), {})), page_at, True))
+    assert asked == 3
+
+    async def steady(segment: int, offset: int) -> audit._Page:
+        await asyncio.sleep(40)
+        return audit._Page(["x" * 900_000], offset + 1, offset < 30, 1, 1)
+
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        assert runner.run(audit._read(ServerChain("", [], Own((), (), {})), steady, True))
+
+
+def test_how_the_use_of_our_key_elsewhere_is_told() -> None:
+    chain = ServerChain("", [], Own((), (), {}))
+    chain.elsewhere["x@\x1b[2J"] = Elsewhere(
+        "x@\x1b[2J", 2, "01ARZ3NDEKTSV4RRFFQ69G5FAV", "secret.read", 1_700_000_000_000
+    )
+    chain.elsewhere[""] = Elsewhere("", 1, "01ARZ3NDEKTSV4RRFFQ69G5FAW", "redis.create", 10**300)
+    first, second = audit._notes(chain)
+    assert first.startswith(
+        "our key was used as 'x@\\x1b[2J', which this machine never was: 2 times, at last 2023-11-14T"
+    )
+    assert "secret.read (op 01ARZ3NDEKTSV4RRFFQ69G5FAV)" in first
+    assert "as '', " in second and "once" in second
+
+
+def test_what_is_remembered_of_a_chain(tmp_path: Path) -> None:
+    """Also by an `sf` that did not know of checkpoints."""
+    heads = audit._Heads(tmp_path / "heads.json")
+    link = cast("Link", SimpleNamespace(server_id="ab"))
+    assert heads.of(link) is None
+    heads.keep(link, Head(7, "cd", 2, "ef"))
+    assert heads.of(link) == Head(7, "cd", 2, "ef")
+    (tmp_path / "heads.json").write_text('{"ab": {"seq": 7, "hash": "cd"}}')
+    assert heads.of(link) == Head(7, "cd")
 
 
 def test_a_segment_that_went_while_we_read() -> None:

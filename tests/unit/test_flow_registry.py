@@ -342,6 +342,47 @@ def test_a_proposal_waits_for_the_second_signature(team: Team) -> None:
     assert len(sshsig.dearmor(signed.signature)) == 2
 
 
+def test_one_of_two_release_keys_vouches_for_nothing(team: Team) -> None:
+    """ana's key was stolen. What it alone signed is no base: whoever approves sees all that is to be signed."""
+    bob, thief = team.at("bob"), team.at("ana").release_signer()
+    put(bob, other(7, verify=b"# evil\n"), thief)
+    assert code(lambda: bundles.stored(bob)) == "bundle-unsigned"
+    assert code(lambda: diff(bob)) == "bundle-unsigned"
+    assert show(bob).data["signed_by"] == ["ana"]
+    planned = sign(bob, plan=True).servers[0].reply
+    assert planned is not None
+    assert {change.verb for change in planned.changes if change.kind in ("action", "file")} == {"create"}
+    assert "verify.py" in {change.name for change in planned.changes}
+
+
+def test_what_was_verified_here_stays_a_base_and_nothing_like_it(team: Team) -> None:
+    bob, holders = team.at("bob"), [team.at(who).release_signer() for who in ("ana", "bob")]
+    put(team.at("bob"), other(7, verify=b"# older\n"), *holders)
+    show(bob)
+    put(bob, other(7, verify=b"# older\n"), holders[0])
+    assert bundles.stored(bob).version == 7
+    assert diff(bob).data["files"]["changed"] == ["verify.py"]
+    put(bob, other(8, verify=b"# older\n"), holders[0])
+    assert code(lambda: bundles.stored(bob)) == "bundle-unsigned"
+
+
+@pytest.mark.parametrize(("version", "refused"), [(1001, ""), (1002, "bundle-jump"), (2**31, "bundle-jump")])
+def test_nobody_burns_the_numbers(ana: Workspace, version: int, refused: str) -> None:
+    show(ana)
+    put(ana, bundle.manifest(version, bundle.collect()), ana.release_signer())
+    if refused:
+        assert code(lambda: bundles.stored(ana)) == code(lambda: sign(ana)) == refused
+        assert seen.load(ana.private / "bundle.seen.json").version == 1
+    else:
+        assert bundles.current(ana).version == version
+
+
+@pytest.mark.parametrize("version", [2**31 + 1, 2**53 - 1])
+def test_no_fleet_has_so_many_bundles(version: int) -> None:
+    with pytest.raises(TrustError, match="damaged"):
+        bundle.parse(bundle.manifest(version, {"a": b""}))
+
+
 def test_trust_still_goes_out_while_signatures_are_missing(team: Team) -> None:
     ana = team.at("ana")
     put_older(ana)

@@ -15,6 +15,10 @@ _SKIPPED = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
 _SINGLE = re.compile(r"'([^']*)'")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _BARE = re.compile(r"[^\n]*")
+_PEM = "-----BEGIN"
+#: A name of base64's letters in both cases, with digits, as a line of a key or certificate that ends with `=` has one.
+_BASE64 = re.compile(r"(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9]{16,}")
+_IN_QUOTES = 'put the whole value in quotes: NAME="…"'
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -23,7 +27,8 @@ def parse_dotenv(text: str) -> dict[str, str]:
 
     `export` and comments are allowed. Single quotes keep all that is between them; in double quotes \\n, \\r, \\t are
     what they are in C, and another character after a backslash is itself. Both may span lines. A bare value ends where
-    ` #` begins. `$NAME` is not replaced.
+    ` #` begins. `$NAME` is not replaced. A key of several lines has to be in quotes: without them its second line would
+    be taken for a name.
 
     Raises UsageError.
     """
@@ -53,6 +58,7 @@ def parse_table(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in document.items():
         if not isinstance(value, str):
+            _check_name(name, "")
             raise UsageError(f"{name[:63]!a} is not a text", hint='NAME = "value"')
         _add(found, name, value, "")
     return found
@@ -63,7 +69,10 @@ def _value(text: str, at: int, line: int) -> tuple[str, int]:
     if quote not in ("'", '"') or not quote:
         bare = _BARE.match(text, at)
         assert bare  # it matches nothing, too
-        return re.split(r"(?:^|[ \t])#", bare[0], maxsplit=1)[0].strip(), bare.end() + 1
+        value = re.split(r"(?:^|[ \t])#", bare[0], maxsplit=1)[0].strip()
+        if _PEM in value:
+            raise UsageError(f"line {line}: a key of several lines", hint=_IN_QUOTES)
+        return value, bare.end() + 1
     quoted = (_SINGLE if quote == "'" else _DOUBLE).match(text, at)
     end = quoted and _SKIPPED.match(text, quoted.end())
     if not quoted or not end:
@@ -73,7 +82,13 @@ def _value(text: str, at: int, line: int) -> tuple[str, int]:
     return re.sub(r"\\(.)", lambda escape: _ESCAPES.get(escape[1], escape[1]), quoted[1], flags=re.DOTALL), end.end()
 
 
+def _check_name(name: str, where: str) -> None:
+    if _BASE64.fullmatch(name):
+        raise UsageError(f"{where}this looks like part of a key, not like a name", hint=_IN_QUOTES)
+
+
 def _add(found: dict[str, str], name: str, value: str, where: str) -> None:
+    _check_name(name, where)
     lowered = name.lower()
     if lowered in found:
         raise UsageError(f"{where}{lowered[:63]!a} is there twice")

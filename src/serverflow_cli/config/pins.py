@@ -6,7 +6,7 @@ The trust layer signs the exact bytes (pins.toml.sig); it reads `read_bytes`, ch
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -74,6 +74,23 @@ def parse(data: bytes) -> dict[str, Pin]:
         return {name: _pin(name, entry) for name, entry in _document(data).get("pins", {}).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"pins.toml: {error}", hint="git log pins.toml") from None
+
+
+def twins(pins: Mapping[str, Pin], names: Collection[str]) -> dict[str, str]:
+    """Of these names each whose pin is that of another one's server too, by its id or an identity key, with the other.
+
+    A server has one name. Two are pinned while it is renamed, but only one of them is in fleet.toml then, which has the
+    `names`.
+    """
+    found: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for name in names:
+        if pin := pins.get(name):
+            for mark in filter(None, (pin.server_id, pin.identity, pin.next_identity)):
+                other = first.setdefault(mark, name)
+                if other != name:
+                    found |= {name: other, other: name}
+    return found
 
 
 def version(data: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from serverflow_actions import registry
 
-from ..errors import TrustError
+from ..errors import TrustError, Unreachable
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
 from .times import rfc3339
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from ..trust.serverchain import Head, Own, ServerChain
 
 _SHOWN = 50
+#: A server closes a segment at 8 MiB; a full disk may keep it from that for a while. The checkpoints are for ever.
+_LONGEST_SEGMENT = 64 << 20
+#: Segments after those that have a checkpoint: the open one, what a crash or a full disk has left without its
+#: checkpoint, and one that is closed while we read.
+_UNCHECKED = 3
+#: How long one reading may take: at first, for each segment, and for what came, in bytes a second.
+_FIRST_S, _SEGMENT_S, _SLOWEST = 120.0, 15.0, 20_000
+#: The end of the year 9999, in ms.
+_LATEST_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True)
@@ -161,11 +171,26 @@ def _notes(chain: ServerChain) -> Iterator[str]:
         yield f"the receipt of {lost.action} (entry {lost.seq}) never came here: sf op status {lost.op_id}"
     if len(fetched) > _SHOWN:
         yield f"nor did those of {len(fetched) - _SHOWN} more"
+    for other in chain.elsewhere.values():
+        yield (
+            f"our key was used as {other.says[:64]!a}, which this machine never was: {_times(other.count)}, "
+            f"at last {_at(other.finished_at)}: {other.action[:64]} (op {other.op_id[:26]}). "
+            "Another machine of yours, or somebody who has the key"
+        )
     if len(fetched) < len(chain.lost):
-        seqs = ", ".join(str(lost.seq) for lost in chain.lost if lost.outcome == "denied")
-        yield f"denials of what was sent from here never came here: entries {seqs}"
+        seqs = [str(lost.seq) for lost in chain.lost if lost.outcome == "denied"]
+        more = f" and {len(seqs) - _SHOWN} more" if len(seqs) > _SHOWN else ""
+        yield f"denials of what was sent from here never came here: entries {', '.join(seqs[:_SHOWN])}{more}"
     if chain.dropped:
         yield f"it has dropped its entries up to {chain.dropped}, as its checkpoints say"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _at(moment: int) -> str:
+    return rfc3339(moment) if 0 < moment <= _LATEST_MS else "at a time that is none"
 
 
 async def _server_chain(caller: Caller, link: Link, empty: ServerChain, report: Report) -> ServerChain:
@@ -190,32 +215,57 @@ async def _server_chain(caller: Caller, link: Link, empty: ServerChain, report: 
 async def _read(chain: ServerChain, page_at: _PageAt, patient: bool) -> bool:
     """From the checkpoints to the newest receipt. False when a segment was dropped before we came to it and we are
     patient enough to begin again.
+
+    Whatever the server says, it ends. Raises TrustError, Unreachable.
     """
-    async for page in _pages(page_at, 0):
+    try:
+        async with asyncio.timeout(_FIRST_S) as limit:
+            return await _read_within(chain, page_at, patient, limit)
+    except TimeoutError:
+        raise Unreachable("its chain comes too slowly to be read") from None
+
+
+async def _read_within(chain: ServerChain, page_at: _PageAt, patient: bool, limit: asyncio.Timeout) -> bool:
+    async for page in _pages(page_at, 0, limit):
         for line in page.lines:
             chain.checkpoint(line)
+        if chain.hopeless:
+            return True
     chain.begin()
     segment, last = chain.first_segment, chain.closed_segments + 1
     while segment <= last:
         before = chain.entries
-        async for page in _pages(page_at, segment):
+        async for page in _pages(page_at, segment, limit):
             if page.first > segment and patient:
                 return False
-            last = max(last, page.last)
+            last = min(max(last, page.last), chain.closed_segments + _UNCHECKED)
             for line in page.lines:
                 chain.add(line)
+            if chain.hopeless:
+                return True
         if chain.entries == before and segment > chain.closed_segments:
             break  # whatever it says of further ones
         segment += 1
     return True
 
 
-async def _pages(page_at: _PageAt, segment: int) -> AsyncIterator[_Page]:
-    offset, more = 0, True
+async def _pages(page_at: _PageAt, segment: int, limit: asyncio.Timeout) -> AsyncIterator[_Page]:
+    """Of one segment. Each gives the reading more time."""
+    offset, more, size = 0, True, 0
+    _extend(limit, _SEGMENT_S)
     while more:
         page = await page_at(segment, offset)
+        came = sum(map(len, page.lines))
+        size += came
+        if size > _LONGEST_SEGMENT:
+            raise TrustError(f"segment {segment} of its chain is longer than any server makes one", code="audit")
+        _extend(limit, came / _SLOWEST)
         yield page
         offset, more = page.next, page.more
+
+
+def _extend(limit: asyncio.Timeout, seconds: float) -> None:
+    limit.reschedule((limit.when() or 0.0) + seconds)
 
 
 @dataclass(frozen=True)
@@ -238,7 +288,11 @@ def _page(data: Mapping[str, Any], offset: int, server: str) -> _Page:
         page = _Page(**data)
         numbers = (page.next, page.first, page.last)
         sane = isinstance(page.lines, list) and all(isinstance(line, str) for line in page.lines)
-        sane = sane and all(type(number) is int for number in numbers) and (page.next > offset or not page.more)
+        sane = (
+            sane
+            and all(type(number) is int for number in numbers)
+            and (not page.more or (page.next > offset and bool(page.lines)))
+        )
     except TypeError:
         sane = False
     if not sane:
@@ -247,7 +301,9 @@ def _page(data: Mapping[str, Any], offset: int, server: str) -> _Page:
 
 
 class _Heads:
-    """How far each server's chain went when it was last found sound: what was cut off since then is missed."""
+    """How far each server's chain went, and its checkpoints, when it was last found sound: what was cut off since then
+    is missed.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -257,8 +313,9 @@ class _Heads:
 
         try:
             found = self._read()[link.server_id]
-            return Head(int(found["seq"]), str(found["hash"]))
-        except (KeyError, TypeError, ValueError):
+            checkpoints = int(found.get("checkpoints", 0)), str(found.get("checkpoint", ""))
+            return Head(int(found["seq"]), str(found["hash"]), *checkpoints)
+        except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
     def keep(self, link: Link, head: Head | None) -> None:

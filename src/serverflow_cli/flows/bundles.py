@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from ..trust.seen import Seen
     from ..trust.sshsig import Signer
 
+#: No fleet signs so many bundles between two looks at its folder: whoever jumps further burns the numbers.
+LONGEST_JUMP = 1000
 #: Codes of what keeps this sf's bundle from servers, but not the trust file, and so no revocation.
-NOT_BROUGHT = ("no-release-key", "release-threshold", "proposal-differs", "older-sf")
+NOT_BROUGHT = ("bundle-unsigned", "no-release-key", "release-threshold", "proposal-differs", "older-sf")
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class Listed:
 class Draft:
     """What a release key signs next: the bundle of the installed `sf`, as the version after `base`.
 
-    With `same`, bundle.json has these bytes already and only wants signatures.
+    With `same`, bundle.json has these bytes already and only wants signatures. `before` is what `next` is compared
+    with: nothing, where the base has too few signatures and was never verified here.
     """
 
     next: Listed
     base: Listed
     same: bool
+    before: Manifest
 
 
 # --- what is there ---------------------------------------------------------------------------------------------------
@@ -88,28 +92,47 @@ def current(workspace: Workspace) -> SignedBundle:
             hint="sf registry diff",
         )
     if lacking(workspace, listed):
-        raise TrustError(
-            f"bundle.json is signed by too few release keys: {who_must_sign(workspace, listed)}",
-            code="bundle-unsigned",
-            hint="sf registry sign",
-        )
+        raise _too_few(workspace, listed)
     return SignedBundle(listed.version, listed.manifest, listed.armored, tuple(files[path] for path in sorted(files)))
 
 
 def stored(workspace: Workspace) -> Listed:
-    """bundle.json, with the signatures of this fleet's release keys; there may be too few of them only where it was
-    enough before, when keys or the threshold have changed since.
+    """bundle.json, with the signatures of this fleet's release keys; there may be too few of them only where exactly
+    this one was verified on this machine before, when keys or the threshold have changed since.
+
+    Raises TrustError for one that too few release keys signed, or that is not the newest.
+    """
+    listed = look(workspace)
+    if not _vouched(workspace, listed):
+        raise _too_few(workspace, listed)
+    return listed
+
+
+def look(workspace: Workspace) -> Listed:
+    """The same for people to look at: one release key may be all that stands for it.
 
     Raises TrustError for one that no release key signed, or that is not the newest.
     """
     listed, seen = _listed(workspace), _seen(workspace)
-    if lacking(workspace, listed) and not _vouched(listed, seen):
+    if not listed.signed and not _vouched(workspace, listed):
+        if _was_signed(workspace, listed):
+            raise TrustError(
+                "bundle.json is signed by a release key that has left",
+                code="bundle-unsigned",
+                hint="sf registry sign",
+            )
         raise TrustError("bundle.json is not signed by a release key of this fleet", hint="git log bundle.json")
     if listed.version < seen.version:
         raise TrustError(
             f"bundle.json went back to version {listed.version}; version {seen.version} was seen here",
             code="older-version",
             hint="pull the fleet folder, or see who put it back: git log bundle.json",
+        )
+    if seen.version and listed.version > seen.version + LONGEST_JUMP:
+        raise TrustError(
+            f"bundle.json jumped from version {seen.version}, which was seen here, to {listed.version}",
+            code="bundle-jump",
+            hint=f"git log bundle.json; if that is right, remove {_record(workspace)}",
         )
     if listed.version == seen.version and listed.sha256 != seen.sha256:
         raise TrustError(
@@ -119,6 +142,14 @@ def stored(workspace: Workspace) -> Listed:
         )
     _remember(workspace, listed)
     return listed
+
+
+def _too_few(workspace: Workspace, listed: Listed) -> TrustError:
+    return TrustError(
+        f"bundle.json is signed by too few release keys: {who_must_sign(workspace, listed)}",
+        code="bundle-unsigned",
+        hint="sf registry sign",
+    )
 
 
 def preview(workspace: Workspace) -> tuple[int, tuple[str, ...]]:
@@ -181,23 +212,26 @@ def who_must_sign(workspace: Workspace, listed: Listed) -> str:
 # --- signing ---------------------------------------------------------------------------------------------------------
 
 
-def draft(workspace: Workspace) -> Draft:
+def draft(workspace: Workspace, *, unsigned: bool = False) -> Draft:
     """What a signature would be for: bundle.json when it has the installed bytes already, else the version after it,
     with the signatures that a proposal of exactly these bytes has.
 
-    Raises TrustError when another bundle was proposed, or bundle.json is not to be followed.
+    `unsigned` takes a bundle.json that only keys which have left had signed as one to follow: a person is asked, and
+    the difference is told against nothing. Raises TrustError when another bundle was proposed, or
+    bundle.json is not to be followed.
     """
     from ..trust import bundle
 
     try:
-        base, forked = stored(workspace), False
+        base, forked = look(workspace), False
     except TrustError as error:
-        if error.code != "bundle-forked":
+        forked = error.code == "bundle-forked"
+        if not forked and not (unsigned and error.code == "bundle-unsigned"):
             raise
-        base, forked = _listed(workspace), True
+        base = _listed(workspace)
     files = bundle.collect()
     if not forked and bundle.manifest(base.version, files) == base.manifest:
-        return Draft(base, base, same=True)
+        return Draft(base, base, same=True, before=base.read)
     manifest = bundle.manifest(base.version + 1, files)
     proposal = proposed(workspace, base)
     if proposal and proposal.manifest != manifest:
@@ -207,7 +241,8 @@ def draft(workspace: Workspace) -> Draft:
             code="proposal-differs",
             hint=f"install the same sf; to propose yours instead, remove {_proposal(workspace).name} first",
         )
-    return Draft(proposal or Listed(manifest, bundle.parse(manifest), {}), base, same=False)
+    before = base.read if _vouched(workspace, base) else bundle.Manifest(base.version, {})
+    return Draft(proposal or Listed(manifest, bundle.parse(manifest), {}), base, same=False, before=before)
 
 
 def proposed(workspace: Workspace, base: Listed) -> Listed | None:
@@ -236,7 +271,7 @@ def sign(workspace: Workspace, approved: Draft, signer: Signer) -> Listed:
         raise TrustError("the release key on this machine is not one of this fleet's", hint="sf trust show")
     path = workspace.folder.path / "bundle.json"
     with locked(path):
-        now = draft(workspace)
+        now = draft(workspace, unsigned=True)  # what was approved is compared next
         if (now.base.manifest, now.next.manifest) != (approved.base.manifest, approved.next.manifest):
             raise PlanChanged("another bundle was signed in the meantime", hint="run it again")
         blob = now.next.signed.get(signer.public_key) or sshsig.sign(signer, sshsig.BUNDLE, now.next.manifest)
@@ -262,7 +297,7 @@ def _to_sign_alone(workspace: Workspace) -> Draft:
             code="release-threshold",
             hint="sf registry sign",
         )
-    gone = found.base.read.actions.keys() - found.next.read.actions.keys()
+    gone = found.before.actions.keys() - found.next.read.actions.keys()
     if gone:
         raise TrustError(
             f"this sf is older than the fleet's bundle: it lacks {', '.join(sorted(gone)[:5])}",
@@ -316,15 +351,32 @@ def _proposal_signatures(workspace: Workspace) -> str:
         return ""
 
 
+def _record(workspace: Workspace) -> Path:
+    return workspace.private / "bundle.seen.json"
+
+
 def _seen(workspace: Workspace) -> Seen:
     from ..trust import seen
 
-    return seen.load(workspace.private / "bundle.seen.json")
+    return seen.load(_record(workspace))
 
 
-def _vouched(listed: Listed, seen: Seen) -> bool:
-    """Whether it was enough once: it was verified here, or one release key at least stands for it."""
-    return bool(listed.signed) or (listed.version, listed.sha256) == (seen.version, seen.sha256)
+def _vouched(workspace: Workspace, listed: Listed) -> bool:
+    """Whether enough release keys stand for it now, or did so when this machine saw exactly this one."""
+    seen = _seen(workspace)
+    return not lacking(workspace, listed) or (listed.version, listed.sha256) == (seen.version, seen.sha256)
+
+
+def _was_signed(workspace: Workspace, listed: Listed) -> bool:
+    """Whether a key signed it that was a release key in an earlier trust version."""
+    from ..trust import bundle, chain, sshsig, trustfile
+
+    blobs = sshsig.dearmor(_signature_of(workspace.folder.path / "bundle.json").read_text("ascii"))
+    for number in range(1, workspace.trust.version):
+        then = trustfile.parse(chain.read_version(workspace.folder.trust, number)[0])
+        if bundle.signers(listed.manifest, blobs, then.release):
+            return True
+    return False
 
 
 def _remember(workspace: Workspace, listed: Listed) -> None:
@@ -332,4 +384,4 @@ def _remember(workspace: Workspace, listed: Listed) -> None:
 
     found = seen.Seen(listed.version, listed.sha256)
     if not lacking(workspace, listed) and found != _seen(workspace):
-        seen.save(workspace.private / "bundle.seen.json", found)
+        seen.save(_record(workspace), found)

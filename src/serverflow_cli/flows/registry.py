@@ -23,7 +23,7 @@ async def show(workspace: Workspace) -> CommandResult:
     """Version, hash, signers and size of the fleet's bundle, and what waits for signatures."""
     from ..trust import bundle
 
-    listed = bundles.stored(workspace)
+    listed = bundles.look(workspace)
     data: dict[str, Any] = {
         **_about(workspace, listed),
         "files": len(listed.read.files),
@@ -61,7 +61,7 @@ async def sign(workspace: Workspace, *, plan: bool, approve: Approve) -> Command
     """Sign what the installed `sf` carries, as the fleet's next bundle. Where it takes several release keys, the first
     signature makes a proposal; each further one is made over the bytes that its signer's own `sf` builds.
     """
-    draft = bundles.draft(workspace)
+    draft = bundles.draft(workspace, unsigned=True)
     signer = workspace.release_signer()
     if signer.public_key in draft.next.signed and (draft.same or bundles.lacking(workspace, draft.next)):
         return CommandResult(
@@ -98,7 +98,7 @@ def _planned(draft: Draft) -> tuple[Change, ...]:
     if draft.same:
         return (Change("update", "signatures", f"bundle version {draft.next.version}"),)
     version = Change("update", "bundle", "runner and actions", {"version": (draft.base.version, draft.next.version)})
-    return (version, *_changes(draft.base.read, draft.next.read))
+    return (version, *_changes(draft.before, draft.next.read))
 
 
 def _changes(before: Manifest, after: Manifest) -> tuple[Change, ...]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,11 +87,25 @@ def _put_away(workspace: Workspace, shown: Mapping[str, str], server: str) -> tu
     for label, value in shown.items():
         name = re.sub(r"[^a-z0-9]+", "_", f"{server} {label}".lower()).strip("_")
         try:
-            store(workspace, {name: value})
-            names.append(name)
+            names.append(_store_beside(workspace, name, value))
         except SfError:
             kept[label] = value
     return names, kept
+
+
+def _store_beside(workspace: Workspace, name: str, value: str) -> str:
+    """Under this name or, where a secret has it already, under the first that is free of NAME_2, NAME_3 and so on: no
+    value that somebody may need is lost. Returns the name. Raises SfError.
+    """
+    free = name
+
+    def edit(boxes: Boxes) -> Boxes:
+        nonlocal free
+        free = next(one for one in chain((name,), (f"{name}_{n}" for n in count(2))) if one not in boxes)
+        return {**boxes, free: sealed(workspace.trust, free, value)}
+
+    vault.change(workspace, edit)
+    return free
 
 
 def open_secret(workspace: Workspace, name: str) -> str:
@@ -115,10 +130,10 @@ def resolve(workspace: Workspace, stanza: Any) -> dict[str, str]:
     return {name: _open(name, boxes, keys) for name in wanted}
 
 
-def readable_by(workspace: Workspace, key: CommandKey) -> list[str]:
+def readable_by(workspace: Workspace, key: CommandKey) -> list[str] | None:
     """The secrets that a key's holder can open as secrets.toml is now: to be given new values when the holder leaves.
 
-    None where the file cannot be trusted: it must not stand in the way of taking a key out.
+    None where the file cannot be trusted, so that nobody knows: it must not stand in the way of taking a key out.
     """
     if key.seal is None:
         return []
@@ -126,7 +141,7 @@ def readable_by(workspace: Workspace, key: CommandKey) -> list[str]:
     try:
         return sorted(name for name, boxes in vault.read(workspace).boxes.items() if box in boxes)
     except SfError:
-        return []
+        return None
 
 
 def remember(workspace: Workspace) -> None:

@@ -81,6 +81,7 @@ async def check(workspace: Workspace, *, selector: str, report: Report) -> Comma
     """Contact each: reachable, who it says it is, which versions it has, how far its clock is off."""
     names = workspace.select(selector)
     heard: dict[str, Sequence[str]] = {}
+    bundle = _fleets_bundle(workspace)
     async with workspace.caller() as caller:
 
         async def work(link: Link) -> Reply:
@@ -88,7 +89,7 @@ async def check(workspace: Workspace, *, selector: str, report: Report) -> Comma
             greeting, announced = await caller.greet_and_listen(link)
             took = int((time.monotonic() - started) * 1000)
             heard[link.server_id] = announced
-            notes = (*_remarks(greeting, workspace), *on_keys(link, announced))
+            notes = (*_remarks(greeting, workspace), *_on_bundle(greeting, bundle), *on_keys(link, announced))
             return Reply("", "done", data=_state(greeting, took), notes=notes)
 
         servers = await workspace.on_all(names, work, report)
@@ -118,6 +119,24 @@ def _remarks(greeting: Hello, workspace: Workspace) -> tuple[str, ...]:
     if greeting.trust_sha256 != workspace.trust_sha256:
         return (OTHER_TRUST.format(version=ours),)
     return ()
+
+
+def _fleets_bundle(workspace: Workspace) -> int:
+    """The version of the fleet folder's bundle; 0 where it is not to be believed, which other commands say."""
+    try:
+        return bundles.stored(workspace).version
+    except TrustError:
+        return 0
+
+
+def _on_bundle(greeting: Hello, ours: int) -> tuple[str, ...]:
+    """Versions only go up, so a server with a higher one takes no bundle of this fleet any more."""
+    if not 0 < ours < greeting.bundle_version:
+        return ()
+    return (
+        f"it has bundle version {greeting.bundle_version}, this fleet folder {ours}: pull the fleet folder; if that is "
+        'up to date, the bundle is not the fleet\'s, see "When a key is lost or stolen" in docs/security.md (release)',
+    )
 
 
 async def facts(workspace: Workspace, *, selector: str, report: Report) -> CommandResult:

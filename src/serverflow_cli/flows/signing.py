@@ -143,7 +143,10 @@ def _consequences(workspace: Workspace, after: Trust) -> list[str]:
     kept = {key.public_key for key in after.command}
     names = {key.name for key in after.command}
     gone = [key for key in workspace.trust.command if key.public_key not in kept and key.name not in names]
-    read = sorted({secret for key in gone for secret in sealing.readable_by(workspace, key)})
+    opened = [sealing.readable_by(workspace, key) for key in gone]
+    read = sorted({secret for found in opened for secret in found or ()})
+    if None in opened:
+        notes.append("secrets.toml cannot be verified, so see yourself which secrets could be opened there")
     if read:
         notes.append(f"give these secrets new values, they could be opened (sf secret rotate): {', '.join(read)}")
     return notes

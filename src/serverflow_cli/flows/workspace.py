@@ -140,6 +140,12 @@ class Workspace:
         records.advance(self._pins_seen, seen, "pins.toml", pins.version(data), data)
         return found
 
+    @cached_property
+    def _twins(self) -> dict[str, str]:
+        from ..config import pins
+
+        return pins.twins(self.pins, self.servers)
+
     @property
     def _pins_seen(self) -> Path:
         return self.private / "pins.seen.json"
@@ -177,10 +183,11 @@ class Workspace:
             write_atomic(self.pins_signature, signature.encode())
             records.advance(self._pins_seen, records.load(self._pins_seen), "pins.toml", version, data)
         self.__dict__["pins"] = changed
+        self.__dict__.pop("_twins", None)
 
     def refresh(self) -> None:
         """Forget what was read, after it was changed."""
-        for name in ("fleet", "servers", "trust", "pins", "signer"):
+        for name in ("fleet", "servers", "trust", "pins", "signer", "_twins"):
             self.__dict__.pop(name, None)
 
     # --- keys --------------------------------------------------------------------------------------------------------
@@ -248,12 +255,19 @@ class Workspace:
         return resolve(self.servers, selector)
 
     def link(self, name: str) -> Link:
-        """Raises ConfigError for a server that was never enrolled."""
+        """Raises ConfigError for a server that was never enrolled, and for one that has another's pin."""
         from ..rpc.hello import Link
 
         pin = self.pins.get(name)
         if pin is None or not pin.server_id:
             raise ConfigError(f"{name} is not enrolled", hint=f"sf server add {name} root@HOST", code="not-enrolled")
+        if other := self._twins.get(name):
+            raise ConfigError(
+                f"{name} is pinned as the same server as {other}",
+                code="pinned-twice",
+                server=name,
+                hint="see who signed that: git log pins.toml; sf server remove --forget takes one out",
+            )
         return Link.of(self.endpoint(name), pin)
 
     def endpoint(self, name: str) -> Endpoint:
