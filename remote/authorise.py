@@ -15,6 +15,8 @@ from strict import Malformed, parse_json
 from verify import BUNDLE, COMMAND, SECRETS_LIMIT, TRUST, Refused, Signed, SshSig
 
 LIFETIME_MS = 300_000
+#: Beyond it a stolen release key would use the numbers up: versions only go up.
+LONGEST_JUMP = 1000
 SECRET_VALUE_LIMIT = 8 * 1024
 SALT_LENGTH = 32
 
@@ -267,6 +269,8 @@ def verify_bundle(
     bundle = parse_bundle(body)
     if bundle.version <= installed_version:
         raise Denied("older-version", f"this server has bundle version {installed_version} already")
+    if bundle.version > installed_version + LONGEST_JUMP:
+        raise Denied("bad-bundle", f"version {bundle.version} is too far from {installed_version}, which is here")
     return bundle
 
 

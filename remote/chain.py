@@ -49,11 +49,12 @@ def append_denial(identity: Identity, receipt: dict[str, Any]) -> bytes | None:
     """The same for a denial; None when it is not kept: the disk is full, or there were too many in this hour."""
     with _lock():
         try:
-            count = _denials_this_hour()
+            counter = _denials(str(receipt["actor"]["key"]))
+            count = _denials_this_hour(counter)
             if count >= DENIALS_AN_HOUR:
                 return None
             frame = _append_receipt(identity, receipt, ballast=False)
-            store.write_file(_denials(), f"{_hour()} {count + 1}".encode())
+            store.write_file(counter, f"{_hour()} {count + 1}".encode())
         except OSError:
             return None
         return frame
@@ -81,17 +82,18 @@ def _signed(blob: bytes, body: bytes) -> bytes:
     return b"\x01" + len(blob).to_bytes(2, "big") + blob + body
 
 
-def _denials() -> str:
-    return f"{layout.RUN}/denials"
+def _denials(key: str) -> str:
+    """One for each key: whoever causes denials keeps nobody else's out. Only keys that trust lists come this far."""
+    return f"{layout.RUN}/denials-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
 def _hour() -> int:
     return store.now_ms() // 3_600_000
 
 
-def _denials_this_hour() -> int:
+def _denials_this_hour(counter: str) -> int:
     """Kept in memory, beside the chain: what others append in between must not hide them."""
-    hour, _, count = (store.read_file(_denials()) or b"0 0").partition(b" ")
+    hour, _, count = (store.read_file(counter) or b"0 0").partition(b" ")
     return int(count) if int(hour) == _hour() else 0
 
 

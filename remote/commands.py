@@ -41,7 +41,10 @@ def serve(session: Session, frame: bytes, signed: verify.Signed) -> None:
         command, entry = verified.command, verified.entry
         about = _about(session, command, signed.body, verified.key)
         deadline = time.monotonic() + channel.READ_DEADLINE_S
-        secret_frame = session.channel.read_frame(verify.SECRETS_LIMIT, deadline, optional=True)
+        try:
+            secret_frame = session.channel.read_frame(verify.SECRETS_LIMIT, deadline, optional=True)
+        except verify.Refused as refusal:
+            raise Denied("bad-secrets", f"the secrets frame: {refusal}") from None
         secrets = authorise.check_secrets(command, secret_frame, entry["secrets"])
         _dispatch(session, Request(frame, signed, command, entry, about, secrets))
     except Denied as denial:

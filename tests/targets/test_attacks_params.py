@@ -127,7 +127,7 @@ def test_a_secrets_frame_of_more_than_64_kib_is_not_read(victim: Victim) -> None
     with victim.untouched(), victim.client.session() as session:
         body = encode(session.command("service.restart", CRON, secrets_commit="00" * 32))
         session.send(framed(signed(body, session.client.key.sshsig(COMMAND, body))) + (65_537).to_bytes(4, "big"))
-        assert session.answer().verdict == "refused"
+        assert session.answer().verdict == "bad-secrets"
 
 
 def _put(session: Session, path: str, content: bytes, sent: list[bytes], **fields: Any) -> attacker.Answer:

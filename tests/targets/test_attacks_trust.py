@@ -255,6 +255,7 @@ BUNDLES: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "version 1": ({"version": 1}, "release", BUNDLE, "older-version"),
     "version 0": ({"version": 0}, "release", BUNDLE, "bad-bundle"),
     "another type": ({"typ": "command"}, "release", BUNDLE, "bad-bundle"),
+    "a version that uses the numbers up": ({"version": 2**31}, "release", BUNDLE, "bad-bundle"),
     "no files": ({"files": []}, "release", BUNDLE, "bad-bundle"),
     "a key too many": ({"run": "id"}, "release", BUNDLE, "bad-bundle"),
     **{

@@ -116,6 +116,8 @@ def test_what_comes_between_does_not_hide_denials(
         kept += chain.append_denial(identity, body(outcome="denied")) is not None
         chain.append_receipt(identity, body())
     assert kept == chain.DENIALS_AN_HOUR
+    other = {**body(outcome="denied"), "actor": {"name": "ci", "key": "SHA256:other", "says": ""}}
+    assert chain.append_denial(identity, other) is not None
 
 
 def test_old_operations_and_forgotten_blobs_go(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

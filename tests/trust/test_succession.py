@@ -271,6 +271,13 @@ def test_a_bundle_that_is_not_newer(fleet: Fleet, installed: int) -> None:
     assert caught.value.code == "older-version"
 
 
+def test_a_bundle_that_would_use_the_numbers_up(fleet: Fleet) -> None:
+    assert install(fleet, bundle([FILE], version=1002), fleet.ana, installed=2).version == 1002
+    with pytest.raises(messages.Denied) as caught:
+        install(fleet, bundle([FILE], version=1003), fleet.ana, installed=2)
+    assert caught.value.code == "bad-bundle"
+
+
 def test_expired_trust_installs_nothing(fleet: Fleet) -> None:
     with pytest.raises(messages.Denied) as caught:
         install(fleet, bundle([FILE]), fleet.ana, now=fleet.trust.expires)
