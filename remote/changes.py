@@ -27,7 +27,6 @@ from session import Session
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 LOCK_WAIT_LIMIT_S = 600
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 #: May run while a safe change waits for confirmation.
 _ALWAYS = ("safe.confirm", "safe.rollback", "op.cancel")
 
@@ -63,11 +62,12 @@ def perform(session: Session, request: Request) -> None:
             if entry["profile"] == "core":
                 _core(session, request, params, lock)
                 return
-            _start(request, folder, user, lock, own)
-            folder = ""
-        except OSError as error:
-            _never_started(session, request, error)
-            return
+            try:
+                _start(request, folder, user, lock, own)
+                folder = ""
+            except OSError as error:
+                _never_started(session, request, error)
+                return
         finally:
             os.close(own)
     finally:
@@ -114,7 +114,14 @@ def _core(session: Session, request: Request, params: dict[str, Any], lock: int)
         body = receipt.build(request.about, outcome, data=data, safe=waits)
     except Denied as denial:
         body = receipt.build(request.about, "failed", code=denial.code, message=denial.message)
+    except Exception as error:  # whatever breaks here, the caller gets a signed answer
+        code = "disk-full" if _is_full(error) else "action-failed"
+        body = receipt.build(request.about, "failed", code=code, message=f"{type(error).__name__}: {error}"[:500])
     session.channel.send(b"R", _record(session, op_id, body))
+
+
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _record(session: Session, op_id: str, body: dict[str, Any]) -> bytes:
@@ -127,7 +134,7 @@ def _record(session: Session, op_id: str, body: dict[str, Any]) -> bytes:
 
 def _never_started(session: Session, request: Request, error: OSError) -> None:
     """Burned, and then no room or no means to start it."""
-    code = "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "action-failed"
+    code = "disk-full" if _is_full(error) else "action-failed"
     shutil.rmtree(f"{layout.RUN}/{request.command.op_id}", ignore_errors=True)
     body = receipt.build(request.about, "failed", code=code, message=f"it was not started: {error.strerror}")
     session.channel.send(b"R", _record(session, request.command.op_id, body))
@@ -173,7 +180,7 @@ def _start(request: Request, folder: str, user: str, lock: int, own: int) -> Non
         stdin=lock if lock >= 0 else subprocess.DEVNULL,
         stdout=own,
         stderr=subprocess.DEVNULL,
-        env=_ENVIRONMENT,
+        env=layout.ENVIRONMENT,
         start_new_session=True,
     )
 

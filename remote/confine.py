@@ -21,7 +21,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-import layout
+import hidden
 import seccomp
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x00020000, 0x08000000, 0x20000000
@@ -31,18 +31,6 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECCOMP, PR_CAPBSET_D
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 CAP_DAC_READ_SEARCH = 2
 
-#: Keys, passwords and copies of them, where Debian's packages keep them. No action reads any of these.
-_HIDDEN_FOLDERS = (
-    layout.STATE, layout.RUN, "/root", "/etc/ssl/private", "/etc/letsencrypt", "/etc/wireguard", "/etc/openvpn",
-    "/etc/ipsec.d/private", "/etc/swanctl/private", "/etc/wpa_supplicant", "/etc/ppp", "/etc/apt/auth.conf.d",
-    "/etc/NetworkManager/system-connections", "/etc/pki/tls/private", "/etc/credstore", "/etc/credstore.encrypted",
-    "/var/backups", "/var/lib/private",
-)  # fmt: skip
-_HIDDEN_FILES = (
-    "/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/ssh/ssh_host_*_key", "/etc/security/opasswd",
-    "/etc/krb5.keytab", "/etc/ipsec.secrets", "/etc/apt/auth.conf", "/etc/mysql/debian.cnf",
-    "/var/lib/systemd/credential.secret",
-)  # fmt: skip
 #: Below each home: folders that are covered but for the files named, and files.
 _HIDDEN_AT_HOME = {".ssh": ("authorized_keys",), ".gnupg": (), ".aws": (), ".kube": (), ".docker": ()}
 _HIDDEN_FILES_AT_HOME = (".netrc", ".pgpass", ".my.cnf", ".git-credentials", ".bash_history", ".env")
@@ -92,6 +80,7 @@ def enter(user: str, privileged: bool, journal: bool, memory: int, seconds: int)
         _hide(kernel)
         if privileged:
             _hide_at_home(kernel)
+            _hide_in_etc(kernel)
         _minimal_devices(kernel)
         # Scratch of its own, gone with it: apt checks signatures through temporary files.
         kernel.mount(b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"mode=1777,size=16m")
@@ -135,16 +124,58 @@ def _writable(folders: Sequence[str]) -> bool:
 
 
 def _hide(kernel: _Kernel) -> None:
-    for folder in _HIDDEN_FOLDERS:
+    for folder in hidden.FOLDERS:
         if os.path.isdir(folder):
             _cover(kernel, folder.encode(), b"mode=0555,nr_inodes=2")
-    for pattern in _HIDDEN_FILES:
+    for pattern in hidden.FILES:
         for path in glob.glob(pattern):
             kernel.mount(b"/dev/null", path.encode(), None, MS_BIND, None)
+    for folder in hidden.SIFTED:
+        if os.path.isdir(folder):
+            _sift(kernel, folder)
+
+
+def _sift(kernel: _Kernel, folder: str) -> None:
+    """A folder of our own in its place, with the files that may be seen."""
+    held = {path: os.open(path, _LOOK) for path in hidden.shown(folder)}
+    _cover(kernel, folder.encode(), b"mode=0755", flags=0)
+    for path, descriptor in held.items():
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        _put(kernel, path, descriptor)
+    kernel.mount(None, folder.encode(), None, _SEALED | MS_NODEV, None)
+
+
+def _put(kernel: _Kernel, path: str, descriptor: int) -> None:
+    """A file that is held, at a new name. The descriptor is closed."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    kernel.mount(_by_descriptor(descriptor), path.encode(), None, MS_BIND, None)
+    os.close(descriptor)
+
+
+def _hide_in_etc(kernel: _Kernel) -> None:
+    """The same for /etc itself, but for what is hidden: passwords are replaced there whenever an account is made."""
+    left_out = {path for pattern in hidden.FILES for path in glob.glob(pattern)}
+    links, held = {}, {}
+    for entry in os.scandir("/etc"):
+        if entry.is_symlink():
+            links[entry.path] = os.readlink(entry.path)
+        elif entry.path not in left_out and (entry.is_file() or entry.is_dir()):
+            held[entry.path] = entry.is_dir(), os.open(entry.path, _LOOK)
+    _cover(kernel, b"/etc", b"mode=0755", flags=0)
+    for path, target in links.items():
+        os.symlink(target, path)
+    for path, (is_folder, descriptor) in held.items():
+        if is_folder:
+            os.mkdir(path, 0o755)
+            kernel.mount(_by_descriptor(descriptor), path.encode(), None, MS_BIND | MS_REC, None)
+            os.close(descriptor)
+        else:
+            _put(kernel, path, descriptor)
+    kernel.mount(None, b"/etc", None, _SEALED | MS_NODEV, None)
 
 
 def _cover(kernel: _Kernel, path: bytes, options: bytes, flags: int = MS_RDONLY) -> None:
-    kernel.mount(b"tmpfs", path, b"tmpfs", flags | MS_NOSUID | MS_NODEV | MS_NOEXEC, b"size=4k," + options)
+    kernel.mount(b"tmpfs", path, b"tmpfs", flags | MS_NOSUID | MS_NODEV | MS_NOEXEC, b"size=64k," + options)
 
 
 def _hide_at_home(kernel: _Kernel) -> None:

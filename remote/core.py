@@ -128,11 +128,13 @@ def _safe_status(params: Mapping[str, Any], asker: Asker) -> Answer:
 
 
 def _safe_confirm(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import connection
+
     try:
-        safe.confirm(params["op"])
+        safe.confirm(params["op"], connection.began())
     except safe.Decided as verdict:
-        raise Denied("rolled-back", f"too late: the change is {verdict}") from None
-    except safe.NotPending as error:
+        raise Denied("rolled-back", f"too late: the change was {verdict}") from None
+    except safe.Unsafe as error:
         raise Denied("action-failed", str(error)) from None
     return "done", {"op": params["op"], "state": "confirmed"}
 
@@ -141,8 +143,8 @@ def _safe_rollback(params: Mapping[str, Any], asker: Asker) -> Answer:
     try:
         problems = safe.rollback(params["op"])
     except safe.Decided as verdict:
-        raise Denied("action-failed", f"too late: the change is {verdict}") from None
-    except safe.NotPending as error:
+        raise Denied("action-failed", f"too late: the change was {verdict}") from None
+    except safe.Unsafe as error:
         raise Denied("action-failed", str(error)) from None
     return "rolled-back", {"op": params["op"], "problems": problems}
 
@@ -160,19 +162,14 @@ def _server_leave(params: Mapping[str, Any], asker: Asker) -> Answer:
     """Take ServerFlow off this server, once the receipt has reached the client."""
     if params["confirm"] != (store.read_file(layout.SERVER_ID) or b"").decode().strip():
         raise Denied("bad-params", "confirm must be this server's id")
-    script = f"{layout.RUN}/leave.py"
-    source = store.read_file(f"{layout.CURRENT}/leave.py")
-    if source is None:
-        raise Denied("action-failed", "leave.py is missing from the bundle")
-    store.write_file(script, source)
-    argv = ["systemd-run", "--pipe", "--collect", "--quiet", "--", layout.PYTHON, "-IS", script]
+    argv = ["systemd-run", "--pipe", "--collect", "--quiet", "--", layout.PYTHON, "-IS", f"{layout.CURRENT}/leave.py"]
     # It holds the server's lock on descriptor 0, so that no change begins any more.
     subprocess.Popen(
         [*argv, store.lock_path(asker.op_id)],
         stdin=asker.lock,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/bin:/bin"},
+        env=layout.ENVIRONMENT,
         start_new_session=True,
     )
     left = (

@@ -75,9 +75,10 @@ Match User serverflow
 INCLUDE = f"Include {DROP_IN}\n"
 
 # The "" after the path forbids arguments: the runner's local requests are not for this account. Of the environment the
-# request comes through and nothing else: sudo would keep LC_* and more by itself (env_check, env_keep in sudoers(5)).
+# request comes through and nothing else: sudo would keep LC_* and more by itself (env_check, env_keep in sudoers(5)),
+# and all of it where an administrator has turned env_reset off.
 SUDO = f"""# Written by serverflow: its login may start the runner, without arguments.
-Defaults!{LIBEXEC}/runner env_keep = "SSH_ORIGINAL_COMMAND", !env_check, !requiretty, !use_pty, !pam_session
+Defaults!{LIBEXEC}/runner env_reset, env_keep = "SSH_ORIGINAL_COMMAND", !env_check, !requiretty, !use_pty, !pam_session
 Defaults:serverflow !lecture
 serverflow ALL=(root) NOPASSWD: {LIBEXEC}/runner ""
 """
@@ -91,6 +92,9 @@ Before=ssh.service network-pre.target
 [Service]
 Type=oneshot
 ExecStart={LIBEXEC}/runner boot
+# Until it has finished: the disk may be full.
+Restart=on-failure
+RestartSec=30
 # It puts files back below /etc with their owners and modes, removes users, and asks systemd to reload: no more.
 CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID
 NoNewPrivileges=yes
@@ -213,8 +217,16 @@ def place(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     for step in (_folders, _users, _identity):
         step()
     manifest = base64.b64decode(request["manifest"])
-    if request["version"] > _bundle_version() or (request["version"] == _bundle_version() and _is_damaged(manifest)):
+    version, installed = request["version"], _bundle_version()
+    # Versions only go up within a fleet. A server of no fleet takes ours, whatever it has: a stolen release key may
+    # have brought it the highest there is.
+    free = not _names(f"{CONFIG}/trust")
+    if version > installed or (version == installed and _is_damaged(manifest)) or (free and version != installed):
         _bundle(request, manifest, source)
+    if free:
+        for other in _names(f"{LIBEXEC}/versions"):
+            if other != str(version):
+                shutil.rmtree(f"{LIBEXEC}/versions/{other}", ignore_errors=True)
     write(f"{LIBEXEC}/runner", STUB, 0o755)
     return {
         "server_id": read(f"{CONFIG}/server_id").strip(),
@@ -328,9 +340,7 @@ def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     import store
     import trust_store
 
-    if safe.pending():
-        with contextlib.suppress(safe.Decided):  # confirmed, but the reply never came through
-            safe.rollback(safe.pending())
+    safe.roll_back_pending()
     _not_another_fleet(request)
     try:
         run("sshd", "-t")
@@ -357,16 +367,16 @@ def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     store.keep_ballast()
     op_id = request["op_id"]
     files = [SUDOERS, DROP_IN, KEYS, "/etc/ssh/sshd_config", *claimed]
-    safe.snapshot(op_id, "server.add", files, [], ["reload-ssh"])
-    try:
-        safe.arm(op_id, request["seconds"])
+
+    def apply() -> None:
         if claimed:
             trust_store.write_trust_files(trust_files)
         _open_login(trust_store.login_keys(trust))
-    except (Failed, OSError, subprocess.SubprocessError) as error:
-        problems = safe.rollback(op_id)
-        undone = "all was put back" if not problems else "not all could be put back: " + "; ".join(problems)
-        raise Failed(f"{error} ({undone})") from error
+
+    try:
+        safe.change(op_id, "server.add", files, ["reload-ssh"], request["seconds"], apply)
+    except safe.Unsafe as error:
+        raise Failed(str(error)) from error
     return {"armed": True}
 
 
@@ -434,8 +444,10 @@ def undo(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
 
     try:
         return {"confirmed": False, "problems": safe.rollback(request["op_id"])}
-    except safe.Decided:
-        return {"confirmed": True, "problems": []}
+    except safe.Decided as verdict:
+        return {"confirmed": str(verdict) == "confirmed", "problems": []}
+    except safe.Unsafe as error:
+        raise Failed(str(error)) from error
 
 
 def _names(folder: str) -> list[str]:
@@ -485,7 +497,7 @@ def main() -> None:
         if request["stage"] != "inspect":
             lock(30 if request["stage"] == "undo" else 300)
         answer = {"ok": True, **STAGES[request["stage"]](request, source)}
-    except (Failed, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever breaks here, the operator gets a line, not a traceback
         answer = {"ok": False, "error": f"{error}" if isinstance(error, Failed) else f"{type(error).__name__}: {error}"}
     sys.stdout.write("serverflow-enroll " + json.dumps(answer) + "\n")
 

@@ -23,7 +23,7 @@ import chain  # noqa: E402
 import layout  # noqa: E402
 import receipt  # noqa: E402
 import store  # noqa: E402
-from run import ENVIRONMENT, Progress, Run, failed  # noqa: E402
+from run import Progress, Run, failed  # noqa: E402
 from signing import Identity  # noqa: E402
 
 _OUTCOMES = {"timeout": "timeout", "out-of-memory": "out-of-memory", "killed": "killed"}
@@ -103,7 +103,7 @@ def main(op_id: str) -> None:
         # Long enough for the receipt to reach the client.
         subprocess.run(
             ["systemd-run", "--quiet", "--on-active=2s", "--timer-property=AccuracySec=100ms", "systemctl", "reboot"],
-            env=ENVIRONMENT,
+            env=layout.ENVIRONMENT,
             check=False,
         )
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 from typing import Any
 
@@ -18,7 +17,8 @@ from messages import Denied
 
 Answer = tuple[str, dict[str, Any]]
 CONFIRM_S = 120
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+#: What runs between arming and the answer ends well before the deadline.
+_PROGRAM_S = 20
 
 
 def perform(stage: str, key: str, op_id: str) -> Answer:
@@ -72,20 +72,20 @@ def _activate(active: str, key: str, op_id: str) -> Answer:
         raise Denied("bad-params", "the key that this command names is not prepared here")
     files = [layout.HOST_KEY, f"{layout.HOST_KEY}.pub", layout.HOST_KEY_NEXT]
     try:
-        safe.snapshot(op_id, "server.rekey", files, [], ["reload-ssh"])
+        safe.change(op_id, "server.rekey", files, ["reload-ssh"], CONFIRM_S, lambda: _switch(key))
     except safe.NotPending as error:
         raise Denied("unsupported", str(error)) from None
-    try:
-        safe.arm(op_id, CONFIRM_S)
-        os.rename(layout.HOST_KEY_NEXT, layout.HOST_KEY)
-        store.write_file(f"{layout.HOST_KEY}.pub", f"{key} root@{os.uname().nodename}\n".encode(), 0o644)
-        _run("sshd", "-t")
-        _run("systemctl", "reload", "ssh.service")
-    except (OSError, subprocess.SubprocessError) as error:
-        problems = safe.rollback(op_id)
-        undone = "all was put back" if not problems else "not all could be put back: " + "; ".join(problems)
-        raise Denied("action-failed", f"{told(error)} ({undone})") from error
+    except safe.Unsafe as error:
+        raise Denied("action-failed", str(error)) from error
     return "pending-confirm", {"active": key}
+
+
+def _switch(key: str) -> None:
+    store.write_file(layout.HOST_KEY, store.read_file(layout.HOST_KEY_NEXT) or b"")
+    os.unlink(layout.HOST_KEY_NEXT)
+    store.write_file(f"{layout.HOST_KEY}.pub", f"{key} root@{os.uname().nodename}\n".encode(), 0o644)
+    _run("sshd", "-t")
+    _run("systemctl", "reload", "ssh.service")
 
 
 def _active() -> str:
@@ -95,7 +95,7 @@ def _active() -> str:
     try:
         said = _run("sshd", "-T", "-C", f"user={layout.LOGIN_USER},host=localhost,addr=127.0.0.1")
     except (OSError, subprocess.SubprocessError) as error:
-        raise Denied("unsupported", f"sshd's configuration cannot be read: {told(error)}") from None
+        raise Denied("unsupported", f"sshd's configuration cannot be read: {safe.told(error)}") from None
     settings = [line.split(" ", 1) for line in said.splitlines() if " " in line]
     values: dict[str, list[str]] = {}
     for keyword, value in settings:
@@ -120,14 +120,8 @@ def _is_ed25519(path: str) -> bool:
 
 
 def _tidy() -> None:
-    """What commands left that were killed: snapshots of changes that never began, and half-written files. They may hold
-    private keys.
-    """
-    for op_id in os.listdir(layout.SAFE):
-        folder = safe.folder(op_id)
-        decided = os.path.exists(f"{folder}/verdict")
-        if os.path.isdir(folder) and not decided and store.burned(op_id) and safe.pending() != op_id:
-            shutil.rmtree(folder, ignore_errors=True)
+    """What commands left that were killed: snapshots, and half-written files. They may hold private keys."""
+    safe.tidy()
     folder, name = os.path.split(layout.HOST_KEY)
     for entry in os.listdir(folder):
         if re.fullmatch(rf"\.{name}[a-z.-]*\.[0-9a-f]{{12}}", entry):
@@ -136,11 +130,7 @@ def _tidy() -> None:
 
 def _run(*argv: str) -> str:
     """What the program printed. Raises OSError or SubprocessError."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env=_ENVIRONMENT, check=True, timeout=60)
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, env=layout.ENVIRONMENT, check=True, timeout=_PROGRAM_S
+    )
     return done.stdout.decode("utf-8", "replace")
-
-
-def told(error: Exception) -> str:
-    """What a program said that failed, else the error itself."""
-    said = getattr(error, "stderr", None) or b""
-    return said.decode("utf-8", "replace").strip()[-300:] or str(error)

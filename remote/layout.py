@@ -14,7 +14,7 @@ APPS = CONFIG + "/apps"
 
 AUTHORIZED_KEYS = "/etc/ssh/serverflow_authorized_keys"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
-HOST_KEY_NEXT = HOST_KEY + ".serverflow-next"
+SSHD_CONFIG = "/etc/ssh/sshd_config"
 SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
 SUDOERS = "/etc/sudoers.d/serverflow"
 BOOT_UNIT = "/etc/systemd/system/serverflow-rollback.service"
@@ -23,6 +23,7 @@ STATE = "/var/lib/serverflow"
 IDENTITY = STATE + "/identity"
 IDENTITY_NEXT = STATE + "/identity.next"
 IDENTITY_SWITCH = STATE + "/identity.switch"  # the operation that puts the next key in its place
+HOST_KEY_NEXT = STATE + "/host_key.next"  # not beside the one in use: sandboxes see /etc
 OPS = STATE + "/ops"
 SAFE = STATE + "/safe"
 BLOBS = STATE + "/blobs"
@@ -38,3 +39,6 @@ LOGIN_USER = "serverflow"
 READ_USER = "serverflow-read"
 
 PYTHON = "/usr/bin/python3"
+
+#: For programs that root starts here: nothing of the caller's.
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}

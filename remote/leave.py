@@ -1,4 +1,4 @@
-"""Takes ServerFlow off a server; copied to /run, because it removes the folder it came from. Started with the
+"""Takes ServerFlow off a server, with the folder that it came from: nothing is imported once it works. Started with the
 server's lock on descriptor 0 and its operation's lock as the argument.
 
 What apps own (users, data, services) stays: it belongs to the operator.
@@ -16,18 +16,18 @@ import syslog
 import time
 from typing import Callable
 
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+
+import layout
+
 _FILES = (
-    "/etc/ssh/ssh_host_ed25519_key.serverflow-next",
-    "/etc/serverflow/server_id",
-    "/etc/systemd/system/serverflow-rollback.service",
-    "/etc/systemd/system/multi-user.target.wants/serverflow-rollback.service",
-    "/etc/sudoers.d/serverflow",
+    layout.SERVER_ID,
+    layout.BOOT_UNIT,
+    "/etc/systemd/system/multi-user.target.wants/" + os.path.basename(layout.BOOT_UNIT),
+    layout.SUDOERS,
 )
-_DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
-_KEYS = "/etc/ssh/serverflow_authorized_keys"
-_SSHD_CONFIG = "/etc/ssh/sshd_config"
-_INCLUDE = "Include /etc/ssh/sshd_config.d/00-serverflow.conf\n"
-_FOLDERS = ("/usr/local/libexec/serverflow", "/etc/serverflow/trust", "/var/lib/serverflow", "/run/serverflow")
+_INCLUDE = f"Include {layout.SSHD_DROP_IN}\n"
+_FOLDERS = (layout.LIBEXEC, layout.TRUST, layout.STATE, layout.RUN)
 
 
 def main() -> None:
@@ -40,15 +40,15 @@ def main() -> None:
     for path in _FILES:
         _attempt(os.unlink, path)
     # rmdir(2): only when nothing of the operator's is left in it.
-    for folder in ("/etc/serverflow/apps", "/etc/serverflow"):
+    for folder in (layout.APPS, layout.CONFIG):
         _attempt(os.rmdir, folder)
     _attempt(_take_include_out)
-    for command in (["systemctl", "daemon-reload"], ["userdel", "--force", "serverflow-read"]):
+    for command in (["systemctl", "daemon-reload"], ["userdel", "--force", layout.READ_USER]):
         _attempt(_run, command)
-    _attempt(os.unlink, _DROP_IN)
-    for command in (["pkill", "-KILL", "-u", "serverflow"], ["userdel", "--force", "serverflow"]):
+    _attempt(os.unlink, layout.SSHD_DROP_IN)
+    for command in (["pkill", "-KILL", "-u", layout.LOGIN_USER], ["userdel", "--force", layout.LOGIN_USER]):
         _attempt(_run, command)
-    _attempt(os.unlink, _KEYS)
+    _attempt(os.unlink, layout.AUTHORIZED_KEYS)
     _attempt(_run, ["systemctl", "reload", "ssh.service"])
 
 
@@ -75,23 +75,22 @@ def _attempt(step: Callable[..., object], *arguments: object) -> None:
 
 
 def _run(command: list[str]) -> None:
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    subprocess.run(command, check=False, capture_output=True, timeout=60, env=environment)
+    subprocess.run(command, check=False, capture_output=True, timeout=60, env=layout.ENVIRONMENT)
 
 
 def _take_include_out() -> None:
     """The line that enrolment puts first into an sshd_config that reads no drop-ins."""
-    with open(_SSHD_CONFIG, encoding="utf-8", errors="surrogateescape") as file:
+    with open(layout.SSHD_CONFIG, encoding="utf-8", errors="surrogateescape") as file:
         first, rest = file.readline(), file.read()
     if first != _INCLUDE:
         return
-    found = os.stat(_SSHD_CONFIG)
-    temporary = _SSHD_CONFIG + ".serverflow"
+    found = os.stat(layout.SSHD_CONFIG)
+    temporary = layout.SSHD_CONFIG + ".serverflow"
     with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", errors="surrogateescape") as file:
         file.write(rest)
         os.fchown(file.fileno(), found.st_uid, found.st_gid)
         os.fchmod(file.fileno(), found.st_mode & 0o7777)
-    os.rename(temporary, _SSHD_CONFIG)
+    os.rename(temporary, layout.SSHD_CONFIG)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import chain
 import hostkey
 import layout
+import safe
 import store
 from messages import Denied
 from signing import PROOF, Identity
@@ -28,6 +29,8 @@ def perform(params: Mapping[str, Any], op_id: str) -> Answer:
     kind, stage, key = params["kind"], params["stage"], " ".join(params["key"].split()[:2])
     if (stage == "activate") != bool(key):
         raise Denied("bad-params", "activate, and only that, names the key")
+    # A switch that was decided and cut off counts: what follows must not work on the key of before.
+    chain.settle()
     try:
         if kind == "host":
             return hostkey.perform(stage, key, op_id)
@@ -35,7 +38,7 @@ def perform(params: Mapping[str, Any], op_id: str) -> Answer:
             return _prepare()
         return _activate(key, op_id) if stage == "activate" else _discard()
     except (OSError, subprocess.SubprocessError) as error:
-        raise Denied("action-failed", f"nothing was changed: {hostkey.told(error)}") from error
+        raise Denied("action-failed", f"nothing was changed: {safe.told(error)}") from error
 
 
 def _prepare() -> Answer:

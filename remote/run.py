@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 import core
+import hold
 import layout
 import sandbox
 import store
@@ -81,6 +82,7 @@ class Run:
         self._memory_hit = False
         manifest = job["manifest"]
         self.unit = f"serverflow-run-{job['about']['op_id'].lower()}"
+        self._worker = ""  # the unit at work
         self.deadline = time.monotonic() + job["timeout"]
         self._executor = core.executor_unit(job["about"]["op_id"])
         self.broker = Broker(manifest, job["params"], self.unit, self._executor, self._must_stop, progress)
@@ -104,9 +106,10 @@ class Run:
             manifest, folders, job["user"], job["timeout"], job["memory"], job["secrets"], job["blobs"]
         ) + sandbox.bound_to(self._executor)
         unit = self.unit if attempt == 0 else f"{self.unit}-{attempt}"
+        self._worker = f"{unit}.service"
         argv = sandbox.systemd_run(unit, lines, [layout.PYTHON, "-IS", f"{HERE}/worker.py", *folders])
         with subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=layout.ENVIRONMENT
         ) as process:
             try:
                 end = self._converse(process, manifest, missing=set(wanted) - set(folders))
@@ -160,7 +163,10 @@ class Run:
             job = self.job
             self._answer(process, {key: job[key] for key in ("action", "module", "params", "plan_sha256")})
         elif kind == "ask":
-            self._answer(process, self._ask(message, missing))
+            try:
+                self._answer(process, self._ask(message, missing))
+            except hold.CannotHold as error:
+                return failed("sandbox-floor", str(error))
         elif kind == "change":
             self.changes.append(dict(message["change"]))
         elif kind == "step":
@@ -172,8 +178,10 @@ class Run:
         return {}
 
     def _ask(self, message: dict[str, Any], missing: set[str]) -> dict[str, Any]:
+        replaces = message["verb"] in ("account", "package")
         try:
-            result = self.broker.serve(str(message["verb"]), dict(message["arguments"]))
+            with hold.still(self._worker) if replaces else contextlib.nullcontext():
+                result = self.broker.serve(str(message["verb"]), dict(message["arguments"]))
         except HostError as error:
             return {"error": str(error)}
         if message["verb"] == "package" and any(os.path.isdir(path) for path in missing):
@@ -236,9 +244,6 @@ class Run:
         return failed("action-failed", "the action's process broke off: " + tail[-600:].strip())
 
 
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
-
-
 def failed(code: str, message: str) -> dict[str, Any]:
     return {"t": "end", "code": code, "message": message, "changes": [], "data": {}, "secrets": {}, "plan_sha256": ""}
 
@@ -298,7 +303,7 @@ def _stop(unit: str, process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         subprocess.run(
             ["systemctl", "kill", "--signal=KILL", "--", f"{unit}.service"],
-            env=ENVIRONMENT,
+            env=layout.ENVIRONMENT,
             capture_output=True,
             check=False,
         )

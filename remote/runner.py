@@ -64,14 +64,18 @@ def _roll_back(op_id: str) -> None:
     import safe
     from signing import Identity
 
+    def record(problems: list[str]) -> None:
+        about = receipt.context({**BLANK, "action": "safe.rollback"}, b"", "", "", "", {"trust": 0, "bundle": 0})
+        body = receipt.build(about, "rolled-back", trigger=op_id, data={"op": op_id, "problems": problems})
+        chain.append_receipt(Identity(), body)
+
     try:
-        problems = safe.rollback(op_id)
+        safe.rollback(op_id, record)
     except (safe.Decided, safe.NotPending) as verdict:
         log(f"rollback of {op_id}: {verdict}")
-        return
-    about = receipt.context({**BLANK, "action": "safe.rollback"}, b"", "", "", "", {"trust": 0, "bundle": 0})
-    body = receipt.build(about, "rolled-back", trigger=op_id, data={"op": op_id, "problems": problems})
-    chain.append_receipt(Identity(), body)
+    except OSError as error:  # the unit tries again until it has finished
+        log(f"rollback of {op_id} has not finished: {error}")
+        raise SystemExit(1) from error
 
 
 def main() -> None:

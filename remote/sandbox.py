@@ -14,6 +14,7 @@ import stat
 from collections.abc import Sequence
 from typing import Any
 
+import hidden
 import layout
 
 #: Capabilities that the engine keeps, by profile. The broker, outside, does what needs more.
@@ -35,12 +36,6 @@ _SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signa
 _DROP_IN = re.compile(r"/etc/systemd/system/[A-Za-z0-9@_-]+\.(?:service|timer|socket)\.d\Z")
 
 _HIDDEN = (layout.STATE, "/root/.ssh")
-
-#: Passwords and the server's own keys, which CAP_DAC_READ_SEARCH would open. No action reads any of these.
-_HIDDEN_FILES = (
-    "/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/security/opasswd",
-    "/etc/ssh/ssh_host_*_key", layout.HOST_KEY_NEXT,
-)  # fmt: skip
 
 #: Where folders of apps may be made: for a folder that does not exist yet its nearest existing parent is opened.
 _GROWING = ("/srv/", "/home/", "/opt/", "/var/www/", "/var/lib/")
@@ -115,7 +110,10 @@ def properties(
     homes = any(folder.startswith("/home") for folder in folders)
     found.append("ProtectHome=no" if homes else "ProtectHome=yes")
     found += [f"InaccessiblePaths=-{path}" for path in _HIDDEN if homes or not path.startswith("/root")]
-    found += [f"InaccessiblePaths=-{path}" for pattern in _HIDDEN_FILES for path in glob.glob(pattern)]
+    found += [f"InaccessiblePaths=-{path}" for pattern in hidden.FILES for path in glob.glob(pattern)]
+    for folder in filter(os.path.isdir, hidden.SIFTED):
+        found.append(f"TemporaryFileSystem={folder}:ro")
+        found += [f"BindReadOnlyPaths=-{path}" for path in hidden.shown(folder)]
     found += [f"ReadWritePaths={folder}" for folder in folders]
     # An empty /run: every socket that root could ask for more lies there, also those that nobody thought of.
     found.append("TemporaryFileSystem=/run:ro")

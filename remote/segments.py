@@ -79,17 +79,20 @@ def backwards(name: str) -> Iterator[bytes]:
 
 def append(name: str, line: bytes) -> None:
     """Durable, after the last complete line; what a full disk cuts off is taken back. Raises OSError."""
-    with open(os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as file:
-        data_end = _complete_size(file.fileno())
-        file.truncate(data_end)
-        file.seek(data_end)
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        data_end = _complete_size(descriptor)
+        os.ftruncate(descriptor, data_end)
+        written = 0
         try:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+            while written < len(line):
+                written += os.pwrite(descriptor, line[written:], data_end + written)
+            os.fsync(descriptor)
         except OSError:
-            file.truncate(data_end)
+            os.ftruncate(descriptor, data_end)
             raise
+    finally:
+        os.close(descriptor)
 
 
 def _complete_size(descriptor: int) -> int:
@@ -115,7 +118,7 @@ def keep_bounded(identity: Identity) -> None:
     with contextlib.suppress(OSError):
         if os.path.getsize(layout.CHAIN) >= SEGMENT_SIZE:
             _close()
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+    try:
         there, last = closed(), _last_checkpoint()
         for number in there:
             if number > last["segment"]:
@@ -123,6 +126,15 @@ def keep_bounded(identity: Identity) -> None:
         for number in there:
             if number <= last["dropped"]:
                 os.unlink(path(number))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        _log(f"the receipt chain is not kept bounded: {error}")
+
+
+def _log(message: str) -> None:
+    import syslog
+
+    syslog.openlog("serverflow")
+    syslog.syslog(syslog.LOG_WARNING, message)
 
 
 def _close() -> None:
@@ -135,19 +147,22 @@ def _close() -> None:
 
 
 def _open_number() -> int:
-    numbers = [0, *closed()]
-    with contextlib.suppress(ValueError, LookupError, TypeError):
-        numbers.append(int(_last_checkpoint()["segment"]))
-    return max(numbers) + 1
+    return max([0, int(_last_checkpoint()["segment"]), *closed()]) + 1
 
 
 def _last_checkpoint() -> dict[str, Any]:
-    """Its body; with zeros when there is none yet. Raises ValueError, LookupError or TypeError when it is damaged."""
-    line = next(backwards(checkpoints()), b"")
-    if not line:
-        return {"segment": 0, "dropped": 0}
-    body: dict[str, Any] = json.loads(json.loads(line)["body"])
-    return body
+    """Its body; with zeros when there is none yet. A damaged one is passed over: whoever reads the chain sees it, and
+    what it was about is checked again, but the chain must not grow for ever.
+    """
+    for line in backwards(checkpoints()):
+        try:
+            body: dict[str, Any] = json.loads(json.loads(line)["body"])
+            if all(type(body[name]) is int and 0 <= body[name] < 10**9 for name in ("segment", "dropped")):
+                return body
+        except (ValueError, LookupError, TypeError, RecursionError):
+            pass
+        _log(f"a line of {checkpoints()} is damaged")
+    return {"segment": 0, "dropped": 0}
 
 
 def _check(identity: Identity, number: int, last: dict[str, Any]) -> dict[str, Any]:
@@ -193,9 +208,7 @@ def page(segment: int, offset: int) -> dict[str, Any]:
     Under the chain's lock. `next` is where to go on and `more` whether there is more; `first` and `last` are the
     oldest segment that was not dropped and the open one.
     """
-    last, first = _open_number(), min([*closed(), _open_number()])
-    with contextlib.suppress(ValueError, LookupError, TypeError):
-        first = int(_last_checkpoint()["dropped"]) + 1
+    last, first = _open_number(), int(_last_checkpoint()["dropped"]) + 1
     name = checkpoints() if segment == 0 else layout.CHAIN if segment == last else path(segment)
     lines: list[str] = []
     size, more = 0, False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import errno
 import hashlib
 import os
 
@@ -18,6 +19,12 @@ CHECKPOINT = "checkpoint.v1@serverflow"
 PROOF = "identity.v1@serverflow"
 
 _ED25519 = 1087  # NID_ED25519, openssl/obj_mac.h
+
+
+class CannotSign(OSError):
+    """The identity key is missing or damaged, or there is no process to sign with. What was done is not receipted: it
+    counts as indeterminate.
+    """
 
 
 class Identity:
@@ -32,7 +39,7 @@ class Identity:
         self._crypto = _libcrypto()  # loaded once; the processes that sign inherit it
 
     def sign(self, namespace: str, body: bytes) -> bytes:
-        """An SSHSIG blob (PROTOCOL.sshsig) over the exact bytes."""
+        """An SSHSIG blob (PROTOCOL.sshsig) over the exact bytes. Raises CannotSign."""
         if self._crypto is None:
             return self._by_ssh_keygen(namespace, body)
         source, sink = os.pipe()
@@ -47,7 +54,7 @@ class Identity:
             blob = file.read()
         os.waitpid(child, 0)
         if not blob:
-            raise RuntimeError("the identity key cannot be used")
+            raise CannotSign(errno.ENOKEY, "the identity key cannot be used")
         return blob
 
     def signed(self, namespace: str, body: bytes) -> bytes:
@@ -64,7 +71,10 @@ class Identity:
             file.flush()
             argv = ["/usr/bin/ssh-keygen", "-q", "-Y", "sign", "-f", self._path, "-n", namespace]
             file.seek(0)
-            armoured = subprocess.run(argv, stdin=file, capture_output=True, check=True).stdout.decode()
+            done = subprocess.run(argv, stdin=file, capture_output=True, check=False)
+            if done.returncode:
+                raise CannotSign(errno.ENOKEY, "the identity key cannot be used")
+            armoured = done.stdout.decode()
         return base64.b64decode("".join(line for line in armoured.split("\n") if line and not line.startswith("-----")))
 
 

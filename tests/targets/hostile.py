@@ -324,6 +324,46 @@ def sleeper(probe: Any) -> NoReturn:
         time.sleep(60)
 
 
+WATCHED = (
+    "/etc/ssh/ssh_host_ed25519_key",
+    "/etc/ssh/.ssh_host_ed25519_key.new",
+    "/etc/shadow",
+    "/etc/gshadow",
+    "/etc/shadow-",
+)
+
+
+def watches(probe: Any) -> dict[str, Any]:
+    """Keys and passwords, looked for again and again while they are replaced outside; where it may, also by itself."""
+    seen: set[str] = set()
+    child = os.fork() if getattr(probe, "_broker", None) else -1
+    if child == 0:
+        _watch(seen)
+        with open("/srv/hostile/seen", "a") as file:
+            file.write("".join(f"{path}\n" for path in sorted(seen)))
+        os._exit(0)
+    for number in range(3):
+        try:
+            _ask("account", action="user-add", name=f"mallory{number}")(probe)
+        except Exception:
+            break
+    _watch(seen)
+    if child > 0:
+        os.waitpid(child, 0)
+    return {"seen": sorted(seen)}
+
+
+def _watch(seen: set[str]) -> None:
+    deadline = time.monotonic() + 50
+    while not os.path.exists("/srv/hostile/over") and time.monotonic() < deadline:
+        for path in WATCHED:
+            try:
+                _read(path)(None)
+            except OSError:
+                continue
+            seen.add(path)
+
+
 def lies(probe: Any) -> None:
     """The end of another run, without half of it."""
     probe._broker.send({"t": "end", "code": ["done"], "changes": "none"})

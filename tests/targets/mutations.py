@@ -224,7 +224,13 @@ MUTATIONS: dict[str, Mutation] = {
     ),
     "11: the snapshot": Mutation(
         11,
-        (("safe.py", "entries = [_entry(op_id, number, path) for number, path in enumerate(paths)]", "entries = []"),),
+        (
+            (
+                "safe.py",
+                'entries = [snapshots.keep(path, f"{folder(op_id)}/{number}") for number, path in enumerate(paths)]',
+                "entries = []",
+            ),
+        ),
         unconfirmed, "precious", "changed",
     ),
     "11: the timer": Mutation(
@@ -232,8 +238,7 @@ MUTATIONS: dict[str, Mutation] = {
         (
             (
                 "safe.py",
-                'subprocess.run([*argv, layout.RUNNER, "rollback", op_id], env=_ENVIRONMENT, check=True, '
-                "capture_output=True)",
+                "subprocess.run(argv, env=layout.ENVIRONMENT, check=True, capture_output=True, timeout=seconds)",
                 "pass",
             ),
         ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -203,6 +204,72 @@ def test_blobs_that_the_disk_has_no_room_for_are_not_asked_for(victim: Victim, s
         assert (answer.verdict, [kind for kind, _ in answer.frames]) == ("disk-full", ["R"])
         assert not victim.burned(op)
         assert victim.target.run("ls", f"{STATE}/blobs").stdout == ""
+
+
+UNCONFIRMED = """
+import sys
+sys.path.insert(0, "/usr/local/libexec/serverflow/current")
+import safe
+def apply():
+    with open(sys.argv[2], "w") as file:
+        file.write("changed" * 1000)
+safe.change(sys.argv[1], "test", [sys.argv[2]], [], 600, apply)
+"""
+
+
+def _unconfirmed(victim: Victim, path: str) -> str:
+    """A safe change of one file; returns the unit that puts it back at the deadline."""
+    op, target = attacker.new_op(), victim.target
+    target.run("sh", "-c", f"yes precious | head -n 500 >{path}")
+    target.run("/usr/bin/python3", "-IS", "-c", UNCONFIRMED, op, path)
+    assert "changed" in target.run("cat", path).stdout
+    return f"serverflow-rollback-{op.lower()}.service"
+
+
+def _is_precious(victim: Victim, path: str) -> bool:
+    return victim.target.run("sort", "-u", path).stdout == "precious\n"
+
+
+@attack("disk full at the deadline", stopped_by="going back takes no room, and is tried until it has worked")
+def test_what_nobody_confirms_goes_back_although_the_disk_is_full(victim: Victim, small_disk: None) -> None:
+    unit = _unconfirmed(victim, f"{STATE}/precious")
+    _fill(victim)
+    victim.target.run("systemctl", "start", unit)
+    eventually(lambda: _is_precious(victim, f"{STATE}/precious"), "the file is back")
+    eventually(lambda: not _waits(victim), "nothing waits any more")
+    last = victim.target.run("tail", "-n", "1", f"{STATE}/receipts.chain").stdout
+    assert json.loads(json.loads(last)["body"])["outcome"] == "rolled-back"
+    victim.target.run("rm", f"{STATE}/fill", f"{STATE}/precious")
+    with victim.untouched():
+        pass
+
+
+def _waits(victim: Victim) -> bool:
+    return victim.target.run("test", "-e", f"{STATE}/safe/pending", check=False).returncode == 0
+
+
+@attack("disk full at the deadline", stopped_by="going back takes no room, and is tried until it has worked")
+def test_it_is_tried_until_there_is_room(victim: Victim) -> None:
+    """The file is on another file system, so that it has to be written, and that one is full."""
+    target, folder = victim.target, "/mnt/other"
+    target.run("sh", "-c", f"mkdir {folder} && mount -t tmpfs -o size=64k other {folder}")
+    try:
+        unit = _unconfirmed(victim, f"{folder}/precious")
+        target.run("sh", "-c", f"dd if=/dev/zero bs=1k of={folder}/fill status=none", check=False)
+        target.run("systemctl", "start", unit)
+        eventually(lambda: _state(victim, unit) == "auto-restart", "it is to be tried again")
+        assert _waits(victim) and not _is_precious(victim, f"{folder}/precious")
+        target.run("rm", f"{folder}/fill")
+        eventually(lambda: not _waits(victim), "nothing waits any more", timeout=60)
+        assert _is_precious(victim, f"{folder}/precious")
+    finally:
+        target.run("sh", "-c", f"umount {folder}; rmdir {folder}")
+    with victim.untouched():
+        pass
+
+
+def _state(victim: Victim, unit: str) -> str:
+    return victim.target.run("systemctl", "show", "--property=SubState", "--value", unit).stdout.strip()
 
 
 @attack("disk full by denials", stopped_by="at most 60 an hour are kept")

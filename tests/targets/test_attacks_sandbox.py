@@ -71,6 +71,10 @@ ACTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "read-forks": ("forks", "read", {}),
     "read-memory": ("memory", "read", {}),
     "read-sleeper": ("sleeper", "read", {}),
+    "watch-read": ("watches", "read", {"reads": ["/etc"]}),
+    "watch-journal": ("watches", "read", {"reads": ["journal"]}),
+    "watch-cfg": ("watches", "cfg", WRITES),
+    "watch-account": ("watches", "account", {**WRITES, "accounts": True}),
 }
 
 
@@ -181,7 +185,7 @@ def _try_everything(victim: Victim, name: str, old: bool = False) -> None:
     passwd = victim.target.run("sha256sum", "/etc/passwd", "/etc/shadow").stdout
     with victim.untouched():
         answer = victim.client.ask(f"hostile.{name}", {"name": "shop"} if name == "app" else {})
-        assert answer.body["data"]["tried"] > 90, answer.body["message"]
+        assert answer.body["data"].get("tried", 0) > 90, answer.body["message"]
         worked = answer.body["data"]["worked"]
         assert {act: said for act, said in worked.items() if act not in may} == {}
         assert LOOKS & may <= set(worked)
@@ -214,6 +218,36 @@ def test_nor_on_other_releases(fleet: Fleet, tmp_path: Path, release: str) -> No
         victim.target.run("sh", "-c", PREPARE)
         for name in MAY:
             _try_everything(victim, name, old=release == "debian11")
+
+
+#: As a rotation and useradd do it: the same content under the same name, in another file.
+REPLACE_KEY = """
+cd /etc/ssh && cp -p ssh_host_ed25519_key .ssh_host_ed25519_key.new && sleep 0.05
+mv .ssh_host_ed25519_key.new ssh_host_ed25519_key
+"""
+REPLACE_SHADOW = "cp -p /etc/shadow /etc/shadow+ && mv /etc/shadow+ /etc/shadow; useradd bystander; userdel bystander"
+
+
+@pytest.mark.parametrize("name", ["watch-read", "watch-journal", "watch-cfg", "watch-account"])
+@attack("a key or password that is replaced while an action looks", stopped_by="hidden with the folder, or held still")
+def test_what_is_hidden_stays_hidden_when_it_is_replaced(victim: Victim, name: str) -> None:
+    """Renaming a file to a name takes away what is mounted there, in all mount namespaces."""
+    target = victim.target
+    target.run("sh", "-c", "rm -f /srv/hostile/over /srv/hostile/seen")
+    with victim.client.session(shared=False) as session:
+        session.send_command(session.command(f"hostile.{name}"))
+        eventually(lambda: target.run("pgrep", "-u", "serverflow-read", check=False).stdout, "it looks")
+        if name == "watch-account":
+            eventually(lambda: "mallory2" in target.run("cat", "/etc/passwd").stdout, "it has replaced them itself")
+        for _ in range(5):
+            target.run("sh", "-c", REPLACE_KEY)
+            if name.startswith("watch-read"):
+                target.run("sh", "-c", REPLACE_SHADOW)
+        target.run("touch", "/srv/hostile/over")
+        answer = session.answer()
+    assert answer.verdict == "done", answer.body
+    assert answer.body["data"]["seen"] == []
+    assert target.run("sh", "-c", "cat /srv/hostile/seen || true").stdout == ""
 
 
 #: The action, limits that make it quick, and the verdict.

@@ -11,7 +11,7 @@ import pexpect
 import pytest
 
 from .listeners import relay
-from .operator import SF, Operator, checksum, eventually, fingerprint
+from .operator import SF, Operator, checksum, eventually, fingerprint, new_operator
 from .target import Target, call
 
 Fresh = Callable[..., Target]
@@ -266,6 +266,31 @@ def test_through_a_jump_host(target2: Target, fresh_target: Fresh, fresh_operato
             f"umask 077; cat >{HOST_KEY}; ssh-keygen -y -f {HOST_KEY} >{HOST_KEY}.pub; systemctl restart ssh",
             input=kept,
         )
+
+
+def test_a_server_whose_bundle_is_not_the_fleets(fresh_target: Fresh, tmp_path: Path) -> None:
+    """A stolen release key brings a server the highest version that there is; then its fleet starts anew."""
+    for name in "before", "after":
+        (tmp_path / name).mkdir()
+    target, before, after = fresh_target(), new_operator(tmp_path / "before"), new_operator(tmp_path / "after")
+    before.add("web1", target)
+    libexec = "/usr/local/libexec/serverflow"
+    foreign = f"cd {libexec}/versions && cp -a 1 7 && ln -sfn {libexec}/versions/7 {libexec}/current && rm -r 1"
+    target.run("sh", "-c", f"{foreign} && touch 7/foreign.py")
+    (checked,) = before.json("server", "check")["servers"]
+    assert any("bundle version 7" in note and "not the fleet's" in note for note in checked["notes"])
+    # In the fleet versions still only go up.
+    before.run("server", "update", "--yes", check=False)
+    before.add("web1", target)
+    assert target.run("readlink", f"{libexec}/current").stdout == f"{libexec}/versions/7\n"
+    refused(after.add("web1", target, check=False), 3, "another fleet")
+
+    target.run("rm", "-r", "/etc/serverflow/trust")
+    after.add("web1", target)
+    assert takes_commands(after)
+    assert target.run("sh", "-c", f"cd {libexec}/versions && ls && ls */foreign.py", check=False).stdout == "1\n"
+    (checked,) = after.json("server", "check")["servers"]
+    assert checked["notes"] == []
 
 
 def test_what_is_missing_is_installed_after_asking(fresh_target: Fresh, fresh_operator: Operator) -> None:

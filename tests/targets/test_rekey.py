@@ -281,10 +281,39 @@ def test_a_host_key_that_nobody_confirms_goes_back_by_itself(victim: Victim) -> 
     target.run("systemctl", "start", f"{timer}.service")  # the deadline
     eventually(lambda: shown_host_key(target) == old, "sshd shows the old key")
     client.close()
-    with victim.untouched():
-        pass
-    assert ask(victim.client, "host", "discard").verdict == "done"
+    victim.operator.run("service", "restart", "cron", "--on", "victim", "--yes")
+    assert ask(current(victim), "host", "discard").verdict == "done"
     check_settled(victim.operator, target)
+
+
+def test_a_connection_of_before_does_not_confirm(fleet: Fleet, tmp_path: Path) -> None:
+    """Whoever activates has a connection that the old key opened: it proves nothing."""
+    with fresh_victim(fleet, tmp_path) as victim:
+        client, old = current(victim), victim.target.host_key()
+        offer = ask(client, "host", "prepare").body["data"]
+        op_id = new_op()
+        assert client.ask("server.rekey", activate("host", offer["next"]), op_id=op_id).verdict == "pending-confirm"
+        early = client.ask("safe.confirm", {"op": op_id})
+        assert (early.verdict, early.body["outcome"]) == ("action-failed", "failed")
+        assert "older than the change" in early.body["message"]
+        eventually(lambda: shown_host_key(victim.target) == offer["next"], "sshd shows the new key")
+        late = current(victim)
+        assert late.ask("safe.confirm", {"op": op_id}).verdict == "done"
+        # What is over is not undone, neither by this connection nor by that one.
+        for one in client, late:
+            assert one.ask("safe.rollback", {"op": op_id}).verdict == "action-failed"
+            one.close()
+        assert shown_host_key(victim.target) == victim.target.host_key() == offer["next"] != old
+        left = victim.target.run("ls", f"{STATE}/safe/{op_id}").stdout
+        assert left == "verdict\n"
+
+
+def test_an_enrolment_that_was_undone_is_not_undone_again(victim: Victim) -> None:
+    """Nor is any other operation of long ago, whose id somebody remembers."""
+    listed = victim.target.run("sh", "-c", f"cd {STATE}/safe && ls -d *").stdout.split()
+    for op_id in [name for name in listed if len(name) == 26] + [new_op()]:
+        assert current(victim).ask("safe.rollback", {"op": op_id}).verdict == "action-failed"
+    check_settled(victim.operator, victim.target)
 
 
 def test_a_key_that_was_not_prepared_or_not_named_is_not_activated(victim: Victim, tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 import chain
+import hostkey
 import layout
+import rekey
 import segments
 import signing
 from signing import Identity
 
-from .test_segments import append, body, identity, key, state
+from .test_segments import OP, append, body, identity, key, state
 
 __all__ = ["identity", "key", "state"]  # fixtures
 
@@ -116,3 +118,20 @@ def test_a_checkpoint_that_cannot_be_signed_costs_no_receipt(
     append(identity, 6)
     assert chain.last_receipt()[0] == 6
     assert json.loads(json.loads(Path(layout.CHAIN).read_text().splitlines()[-1])["body"])["seq"] == 6
+
+
+def test_a_switch_that_was_decided_counts_before_what_comes_next(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner was killed after the receipt of the activation; `discard` has waited for the server's lock."""
+    for name, value in {
+        "STATE": "", "IDENTITY": "identity", "IDENTITY_NEXT": "identity.next", "IDENTITY_SWITCH": "identity.switch",
+        "OPS": "ops",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(layout, name, str(tmp_path / value))
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", layout.IDENTITY], check=True)
+    new = rekey.perform({"kind": "identity", "stage": "prepare", "key": ""}, OP)[1]["next"]
+    assert rekey.perform({"kind": "identity", "stage": "activate", "key": new}, OP)[0] == "done"
+    monkeypatch.setattr(chain, "receipt_of", lambda op_id: b'\x01\0\0{"outcome":"done"}')
+    assert rekey.perform({"kind": "identity", "stage": "discard", "key": ""}, OP) == ("unchanged", {})
+    assert hostkey.public_half(layout.IDENTITY) == new

@@ -82,5 +82,5 @@ def test_a_receipt_is_on_disk_before_it_is_sent(state: Path, synced: list[str]) 
 
 
 def test_without_its_call_it_is_not(state: Path, synced: list[str]) -> None:
-    line = "file.flush()\n            os.fsync(file.fileno())"
+    line = "os.fsync(descriptor)"
     assert not _appended(state, _without(segments, line).append, synced)

@@ -18,7 +18,7 @@ import receipt
 import segments
 import signing
 import store
-from serverflow_cli.trust import keys
+from serverflow_cli.trust import keys, serverchain
 from serverflow_cli.trust.serverchain import Own, ServerChain
 from signing import Identity
 
@@ -38,7 +38,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():  # fmt: skip
         monkeypatch.setattr(layout, name, str(tmp_path / value))
     monkeypatch.setattr(segments, "SEGMENT_SIZE", 2_000)  # two receipts
-    monkeypatch.setattr(segments, "SEGMENTS_KEPT", 3)
+    for side in (segments, serverchain):
+        monkeypatch.setattr(side, "SEGMENTS_KEPT", 3)
     return tmp_path
 
 
@@ -233,7 +234,8 @@ def test_a_checkpoint_that_was_taken_away_is_made_again(state: Path, identity: I
         assert {**again[number], "at": 0} == {**one, "at": 0}
 
 
-def test_the_namespaces_are_the_same_on_both_sides() -> None:
+def test_both_sides_mean_the_same() -> None:
     from serverflow_cli.trust import sshsig
 
+    assert segments.SEGMENTS_KEPT == serverchain.SEGMENTS_KEPT
     assert (signing.CHECKPOINT, signing.RECEIPT) == (sshsig.CHECKPOINT, sshsig.RECEIPT)

@@ -1,0 +1,251 @@
+"""Safe changes (remote/safe.py): armed, applied, confirmed or put back once, whatever breaks in between."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import layout
+import safe
+import store
+
+OP, OTHER = "01J0000000000000000000000A", "01J0000000000000000000000B"
+LATER = 1 << 60  # ticks
+
+
+@pytest.fixture
+def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The server's folders somewhere else, and systemd's programs that only say yes."""
+    for name in ("safe", "etc", "bin"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(layout, "SAFE", str(tmp_path / "safe"))
+    monkeypatch.setattr(layout, "BALLAST", str(tmp_path / "ballast"))
+    monkeypatch.setattr(layout, "ENVIRONMENT", {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    for program in ("systemd-run", "systemctl"):
+        put_program(tmp_path, program, "exit 0")
+    (tmp_path / "etc/key").write_text("old")
+    return tmp_path / "etc"
+
+
+def put_program(folder: Path, name: str, script: str) -> None:
+    path = folder / "bin" / name
+    path.write_text(f"#!/bin/sh\necho $0 $* >>{folder}/calls\n{script}\n")
+    path.chmod(0o755)
+
+
+def change(etc: Path, op_id: str = OP, apply: Callable[[], object] | None = None) -> None:
+    paths = [str(etc / "key"), str(etc / "new")]
+    safe.change(op_id, "server.rekey", paths, ["reload-ssh"], 60, apply or (lambda: write_both(etc)))
+
+
+def write_both(etc: Path) -> None:
+    (etc / "key").write_text("changed")
+    (etc / "new").write_text("changed")
+
+
+def content(etc: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in etc.iterdir()}
+
+
+def kept(op_id: str = OP) -> list[str]:
+    """What is left of a change."""
+    return sorted(os.listdir(safe.folder(op_id))) if os.path.isdir(safe.folder(op_id)) else []
+
+
+def test_what_was_rolled_back_is_not_rolled_back_again(etc: Path) -> None:
+    """An operation of long ago, whose paths belong to another one that is in use."""
+    change(etc)
+    assert safe.rollback(OP) == []
+    assert content(etc) == {"key": "old"}
+    change(etc, OTHER)
+    safe.confirm(OTHER, LATER)
+    for op_id, verdict in ((OP, None), (OTHER, "confirmed")):
+        with pytest.raises(safe.Unsafe, match=verdict):
+            safe.rollback(op_id)
+        with pytest.raises(safe.Unsafe):
+            safe.rollback(op_id.lower())
+        assert content(etc) == {"key": "changed", "new": "changed"}
+    assert kept(OTHER) == ["verdict"]
+
+
+def test_nor_at_once(etc: Path) -> None:
+    change(etc)
+    safe.rollback(OP)
+    write_both(etc)
+    with pytest.raises(safe.Decided, match="rolled back"):
+        safe.rollback(OP)
+    with pytest.raises(safe.Decided, match="rolled back"):
+        safe.confirm(OP, LATER)
+    assert content(etc) == {"key": "changed", "new": "changed"}
+    assert kept() == ["verdict"]
+
+
+@pytest.mark.parametrize("step", ["_put_back", "_end", "_clear"])
+def test_a_rollback_that_was_cut_off_goes_on(etc: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    change(etc)
+    with monkeypatch.context() as patch:
+        patch.setattr(safe, step, killed)
+        with pytest.raises(Killed):
+            safe.rollback(OP)
+    assert safe.pending() == OP
+    assert safe.rollback(OP) == []
+    assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+
+
+# --- arming ----------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_timer_nothing_is_changed_and_nothing_left(etc: Path) -> None:
+    put_program(etc.parent, "systemd-run", "echo no units here >&2; exit 1")
+    with pytest.raises(safe.CannotArm, match="no units here"):
+        change(etc)
+    assert (content(etc), safe.pending(), kept()) == ({"key": "old"}, "", [])
+    put_program(etc.parent, "systemd-run", "exit 0")
+    change(etc, OTHER)
+
+
+@pytest.mark.parametrize("name", ["manifest", "deadline", "is-confirmed", "pending"])
+def test_without_room_to_arm_nothing_is_changed_and_nothing_left(
+    etc: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write = store.write_file
+
+    def full(path: str, *rest: Any, **more: Any) -> None:
+        if os.path.basename(path) == name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, *rest, **more)
+
+    monkeypatch.setattr(store, "write_file", full)
+    with pytest.raises(safe.CannotArm, match="No space left"):
+        change(etc)
+    assert (content(etc), safe.pending(), kept()) == ({"key": "old"}, "", [])
+
+
+def test_a_timer_that_takes_half_of_its_time_to_start_is_none(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be over before the change waits for it."""
+    ticking = iter(range(0, 1000, 31))
+    monkeypatch.setattr("safe.time.monotonic", lambda: next(ticking))
+    with pytest.raises(safe.CannotArm, match="too slow"):
+        change(etc)
+    assert (content(etc), safe.pending(), kept()) == ({"key": "old"}, "", [])
+    assert f"systemctl stop serverflow-rollback-{OP.lower()}.timer" in (etc.parent / "calls").read_text()
+
+
+def test_one_change_at_a_time(etc: Path) -> None:
+    change(etc)
+    with pytest.raises(safe.NotPending, match=OP):
+        change(etc, OTHER)
+    assert safe.pending() == OP and kept(OTHER) == []
+
+
+def test_copies_of_changes_that_never_began_do_not_stay(etc: Path) -> None:
+    """A command that was killed between the snapshot and the timer."""
+    safe.snapshot(OP, "server.rekey", [str(etc / "key")], [], [])
+    assert "0" in kept()
+    safe.tidy()
+    assert kept() == []
+
+
+# --- a change that breaks --------------------------------------------------------------------------------------------
+
+BREAKS: dict[str, Exception] = {
+    "a program": subprocess.CalledProcessError(1, ["sshd"], stderr=b"sshd says no"),
+    "the disk": OSError(errno.ENOSPC, "sshd says no"),
+    "anything": RuntimeError("sshd says no"),
+}
+
+
+@pytest.mark.parametrize("error", BREAKS.values(), ids=BREAKS)
+def test_what_breaks_in_the_middle_is_put_back_at_once(etc: Path, error: Exception) -> None:
+    def apply() -> None:
+        write_both(etc)
+        raise error
+
+    with pytest.raises(safe.Undone, match=r"sshd says no.*all was put back"):
+        change(etc, apply=apply)
+    assert (content(etc), safe.pending(), kept()) == ({"key": "old"}, "", ["verdict"])
+
+
+def test_whoever_was_too_slow_is_told_so(etc: Path) -> None:
+    """The deadline comes while the change is made."""
+    with pytest.raises(safe.Undone, match="rolled back meanwhile"):
+        change(etc, apply=lambda: safe.rollback(OP))
+    assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+
+
+# --- confirming ------------------------------------------------------------------------------------------------------
+
+
+def test_only_a_connection_that_began_later_confirms(etc: Path) -> None:
+    early = []
+
+    def apply() -> None:
+        write_both(etc)
+        with pytest.raises(safe.NotProved, match="not in place"):
+            safe.confirm(OP, LATER)
+        early.append(safe._ticks())
+
+    change(etc, apply=apply)
+    for began in (None, 0, *early):
+        with pytest.raises(safe.NotProved):
+            safe.confirm(OP, began)
+    assert safe.pending() == OP
+    safe.confirm(OP, safe._ticks() + 1)
+    assert safe.pending() == "" and content(etc) == {"key": "changed", "new": "changed"}
+    safe.confirm(OP, None)  # again: it is so already
+
+
+# --- no room ---------------------------------------------------------------------------------------------------------
+
+
+def test_going_back_takes_no_room(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(etc)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "write_file", full)
+    assert safe.rollback(OP) == []
+    assert content(etc) == {"key": "old"}
+
+
+def test_what_finds_no_room_at_all_is_tried_again(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file system, which is full: the ballast does not help, so it goes on waiting."""
+    (etc.parent / "ballast").write_text("room")
+    change(etc)
+    told: list[list[str]] = []
+    with monkeypatch.context() as patch:
+
+        def full(source: str, target: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(os, "rename", full)
+        with pytest.raises(OSError, match="No space left"):
+            safe.rollback(OP, told.append)
+    assert (safe.pending(), told) == (OP, [])
+    assert not (etc.parent / "ballast").exists()
+    assert safe.rollback(OP, told.append) == []
+    assert (content(etc), safe.pending(), told) == ({"key": "old"}, "", [[]])
+
+
+def test_a_receipt_that_cannot_be_written_is_tried_again(etc: Path) -> None:
+    def unsigned(_: list[str]) -> None:
+        raise OSError(errno.ENOKEY, "the identity key cannot be used")
+
+    change(etc)
+    with pytest.raises(OSError, match="identity key"):
+        safe.rollback(OP, unsigned)
+    assert (content(etc), safe.pending()) == ({"key": "old"}, OP)
+    assert safe.rollback(OP) == []
