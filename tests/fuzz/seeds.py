@@ -31,7 +31,8 @@ COMMAND: dict[str, Any] = {
 }  # fmt: skip
 HELLO: dict[str, Any] = {
     "v": 1, "typ": "hello", "nonce": HASH, "challenge": HASH, "server_id": HASH, "trust_version": 1,
-    "trust_sha256": HASH, "bundle_version": 1, "boot": "ab" * 16, "clock": 1_800_000_000_000, "last_receipt": "", "pending": "",
+    "trust_sha256": HASH, "bundle_version": 1, "boot": "ab" * 16, "clock": 1_800_000_000_000,
+    "last_receipt": "", "pending": "",
 }  # fmt: skip
 RECEIPT: dict[str, Any] = {
     "v": 1, "typ": "receipt", "body_sha256": HASH, "nonce": HASH, "challenge": HASH, "server_id": HASH, "op_id": "",
