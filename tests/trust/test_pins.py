@@ -11,8 +11,7 @@ import pytest
 from serverflow_cli.config.environment import Settings
 from serverflow_cli.config.folder import FleetFolder
 from serverflow_cli.config.pins import Pin
-from serverflow_cli.errors import ConfigError
-from serverflow_cli.flows import servers
+from serverflow_cli.flows import servers, trust
 from serverflow_cli.flows.init import init
 from serverflow_cli.flows.workspace import Workspace
 from serverflow_cli.trust.keys import new_private_key, public_line
@@ -36,16 +35,13 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return found
 
 
-def test_a_name_is_not_pinned_to_the_server_of_another(workspace: Workspace) -> None:
-    """What was meant for staging would be done in production. It is told, and can be put right."""
-    assert workspace.link("staging1").server_id == "cd" * 32
+def test_a_name_that_is_pinned_to_the_server_of_another_is_told(workspace: Workspace) -> None:
+    """What is meant for staging would be done in production."""
+
+    assert "pinned as one server" not in str(trust.findings(workspace))
     workspace.write_pins(lambda pins: pins | {"staging1": replace(pins["prod1"], name="staging1")})
-    for name, other in (("staging1", "prod1"), ("prod1", "staging1")):
-        with pytest.raises(ConfigError, match=f"{name} is pinned as the same server as {other}") as caught:
-            workspace.link(name)
-        assert (caught.value.code, caught.value.server) == ("pinned-twice", name)
-    workspace.write_pins(lambda pins: {name: pin for name, pin in pins.items() if name != "staging1"})
-    assert workspace.link("prod1").server_id == "ab" * 32
+    assert workspace.twins == {"staging1": "prod1", "prod1": "staging1"}
+    assert "prod1 and staging1 are pinned as one server" in str(trust.findings(workspace))
 
 
 def test_a_server_that_is_being_renamed_has_two_pins(workspace: Workspace) -> None:

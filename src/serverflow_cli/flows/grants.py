@@ -53,8 +53,8 @@ def granted(asked: Asked, servers: Mapping[str, Labelled], ids: Mapping[str, str
     """It as a grant; `ids` are the server ids of those servers that are enrolled. Raises UsageError."""
     from ..trust.trustfile import Grant
 
-    selected = tuple(sorted(ids[name] for name in _selected(servers, asked.on) if name in ids))
-    return Grant(expand(asked.allow), selected, dict(asked.where or {}))
+    selected = {ids[name] for name in _selected(servers, asked.on) if name in ids}
+    return Grant(expand(asked.allow), tuple(sorted(selected)), dict(asked.where or {}))
 
 
 def _selected(servers: Mapping[str, Labelled], selector: str) -> list[str]:
@@ -128,7 +128,7 @@ def full_grant(ids: Iterable[str]) -> Grant:
     """Every action on these servers."""
     from ..trust.trustfile import Grant
 
-    return Grant(tuple(every_action()), tuple(sorted(ids)))
+    return Grant(tuple(every_action()), tuple(sorted(set(ids))))
 
 
 def _expiry(key: CommandKey, wishes: Sequence[Wish]) -> int:

@@ -80,6 +80,7 @@ async def show(workspace: Workspace, name: str) -> CommandResult:
 async def check(workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
     """Contact each: reachable, who it says it is, which versions it has, how far its clock is off."""
     names = workspace.select(selector)
+    twins = workspace.twins
     heard: dict[str, Sequence[str]] = {}
     bundle = _fleets_bundle(workspace)
     async with workspace.caller() as caller:
@@ -89,7 +90,9 @@ async def check(workspace: Workspace, *, selector: str, report: Report) -> Comma
             greeting, announced = await caller.greet_and_listen(link)
             took = int((time.monotonic() - started) * 1000)
             heard[link.server_id] = announced
-            notes = (*_remarks(greeting, workspace), *_on_bundle(greeting, bundle), *on_keys(link, announced))
+            twin = (f"it is pinned as {twins[link.name]} too: git log pins.toml",) if link.name in twins else ()
+            remarks = (*_remarks(greeting, workspace), *_on_bundle(greeting, bundle))
+            notes = (*twin, *remarks, *on_keys(link, announced))
             return Reply("", "done", data=_state(greeting, took), notes=notes)
 
         servers = await workspace.on_all(names, work, report)

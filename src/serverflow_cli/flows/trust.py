@@ -41,7 +41,7 @@ async def status(workspace: Workspace, *, selector: str, report: Report) -> Comm
     """What is not as it should be, and the trust version of each server, who is asked."""
     newest = workspace.trust.version
     names = workspace.select(selector) if workspace.servers else []
-    data = {"version": newest, "findings": [{"finding": text} for text in _findings(workspace)]}
+    data = {"version": newest, "findings": [{"finding": text} for text in findings(workspace)]}
     if not names:
         return CommandResult(workspace.label, data=data)
     async with workspace.caller() as caller:
@@ -58,7 +58,7 @@ async def status(workspace: Workspace, *, selector: str, report: Report) -> Comm
     return CommandResult(workspace.label, servers=servers, data=data)
 
 
-def _findings(workspace: Workspace) -> list[str]:
+def findings(workspace: Workspace) -> list[str]:
     """Sentences, each with what to do; none when all is well."""
     from ..trust import proposal
     from ..trust.permission import expiry_warnings
@@ -73,6 +73,11 @@ def _findings(workspace: Workspace) -> list[str]:
         found.append(f"what waits in trust/proposed is damaged ({error.message}): sf trust discard")
     found += [f"the key {name} is being rotated: sf key rotate {name}" for name in rotations(trust)]
     found += grants.problems(trust, workspace.fleet)
+    found += [
+        f"{name} and {other} are pinned as one server, so what is meant for one is done on the other: git log pins.toml"
+        for name, other in sorted(workspace.twins.items())
+        if name < other
+    ]
     if changes_to(workspace, _wished(workspace)):
         found.append("fleet.toml grants something else than what is signed: sf trust sign --plan")
     if trust.root.threshold == 1:

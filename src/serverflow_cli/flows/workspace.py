@@ -140,8 +140,11 @@ class Workspace:
         records.advance(self._pins_seen, seen, "pins.toml", pins.version(data), data)
         return found
 
-    @cached_property
-    def _twins(self) -> dict[str, str]:
+    @property
+    def twins(self) -> dict[str, str]:
+        """Servers whose pin is another one's too, with the other: what is meant for one is done on the other. Whoever
+        has a single root key can make such a pin; it is told, by `sf trust status` and `sf server check`.
+        """
         from ..config import pins
 
         return pins.twins(self.pins, self.servers)
@@ -183,11 +186,10 @@ class Workspace:
             write_atomic(self.pins_signature, signature.encode())
             records.advance(self._pins_seen, records.load(self._pins_seen), "pins.toml", version, data)
         self.__dict__["pins"] = changed
-        self.__dict__.pop("_twins", None)
 
     def refresh(self) -> None:
         """Forget what was read, after it was changed."""
-        for name in ("fleet", "servers", "trust", "pins", "signer", "_twins"):
+        for name in ("fleet", "servers", "trust", "pins", "signer"):
             self.__dict__.pop(name, None)
 
     # --- keys --------------------------------------------------------------------------------------------------------
@@ -255,19 +257,12 @@ class Workspace:
         return resolve(self.servers, selector)
 
     def link(self, name: str) -> Link:
-        """Raises ConfigError for a server that was never enrolled, and for one that has another's pin."""
+        """Raises ConfigError for a server that was never enrolled."""
         from ..rpc.hello import Link
 
         pin = self.pins.get(name)
         if pin is None or not pin.server_id:
             raise ConfigError(f"{name} is not enrolled", hint=f"sf server add {name} root@HOST", code="not-enrolled")
-        if other := self._twins.get(name):
-            raise ConfigError(
-                f"{name} is pinned as the same server as {other}",
-                code="pinned-twice",
-                server=name,
-                hint="see who signed that: git log pins.toml; sf server remove --forget takes one out",
-            )
         return Link.of(self.endpoint(name), pin)
 
     def endpoint(self, name: str) -> Endpoint:
