@@ -43,6 +43,16 @@ def test_every_field_of_a_command_key_is_shown(fleet: Fleet) -> None:
         assert shown(fleet.trust, command=(ana, key)), field
 
 
+def test_that_a_key_may_not_do_everything_is_told_where_it_could_before(fleet: Fleet) -> None:
+    ana, ci = fleet.trust.command
+    narrow, wide = (replace(ci, public_key=new_private_key("x").public_key, everything=may) for may in (False, True))
+    assert "everything" not in shown(fleet.trust, command=(ana, ci, narrow))[0].fields
+    assert shown(fleet.trust, command=(ana, ci, wide))[0].fields["everything"] == (None, True)
+    assert shown(fleet.trust, command=(ana, replace(ci, everything=True)))[0].fields == {"everything": (False, True)}
+    (lost,) = shown(chain.successor(fleet.trust, command=(ana, replace(ci, everything=True))), command=(ana, ci))
+    assert lost.fields == {"everything": (True, False)}
+
+
 def test_every_field_of_the_file_is_shown(fleet: Fleet) -> None:
     trust = fleet.trust
     more = replace(trust.root, keys=(*trust.root.keys, trustfile.RootKey("bob", fleet.bob.public_key)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,18 @@ def test_a_file_that_others_can_read(tmp_path: Path, mode: int) -> None:
     with pytest.raises(ConfigError, match="open to others") as caught:
         keys.load(path)
     assert caught.value.hint.startswith("chmod 600")
+
+
+@pytest.mark.parametrize("read", [keys.load, keys.read])
+def test_a_file_that_is_no_key_is_not_to_be_closed(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    """The hint would have somebody run `chmod 600 /etc/passwd`."""
+    path = tmp_path / "passwd"
+    for data in (b"root:x:0:0:root:/root:/bin/bash\n", b"\xff\x00", b""):
+        path.write_bytes(data)
+        path.chmod(0o644)
+        with pytest.raises(ConfigError, match="is not a private key in OpenSSH's format") as caught:
+            read(path)
+        assert "chmod" not in caught.value.hint
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from ..errors import ConfigError, UsageError
 from ..model.result import CommandResult
 from ..ui.plan_view import print_changes
 from .key_calls import Carrying
-from .options import Plan, Yes, seconds
+from .options import Plan, Yes
 from .session import Session
-from .trust import checked_role, expiry
+from .trust import checked_role, expiry, lifetime
 
+#: Characters; more than any invitation has.
+_LONGEST = 1 << 20
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A key's name, as `sf key list` shows it")]
 Allow = Annotated[
     list[str] | None,
@@ -207,7 +209,7 @@ def deploy(
         raise UsageError("a deploy key needs --allow ACTION", hint="sf action list")
     _checked("NAME", grammar.name, name)
     rights = _rights(allow, on, where, None, secret)
-    lifetime = seconds("--expires", expires) * 1000 if expires is not None else None
+    lives_ms = lifetime(expires) * 1000 if expires is not None else None
     session: Session = context.obj
     carrying = Carrying(plan, session.approver(yes=yes or plan), session.report)
     result = session.in_workspace(
@@ -216,7 +218,7 @@ def deploy(
             name=name,
             rights=rights,
             addresses=_networks(addresses),
-            lifetime=lifetime,
+            lifetime=lives_ms,
             out=out,
             carrying=carrying,
         )
@@ -245,6 +247,9 @@ def _rights(
 ) -> dict[str, Any]:
     if allow and on is None:
         raise UsageError("--allow needs --on: which servers?", hint="--on web1, --on @app, --on all")
+    for option, given in (("--on", on), ("--where", where)):
+        if given and not allow:  # who writes this expects it to narrow something
+            raise UsageError(f"{option} needs --allow: which actions?", hint="sf action list")
     conditions = {}
     for condition in where or ():
         parameter, equals, value = condition.partition("=")
@@ -273,9 +278,14 @@ def _networks(addresses: list[str] | None) -> tuple[str, ...]:
 
 def _read(file: str) -> str:
     try:
-        return sys.stdin.read(1 << 20) if file == "-" else Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from None
+        if file == "-":
+            return sys.stdin.read(_LONGEST)
+        with Path(file).open(encoding="utf-8") as text:
+            return text.read(_LONGEST)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} cannot be read: it is not UTF-8 text") from None
 
 
 def _checked(what: str, check: Any, value: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -27,6 +28,8 @@ def diff(
     error = None
     if check and not result.data["same"]:
         error = Drift("this sf carries another runner or registry than the fleet's bundle", hint="sf registry sign")
+    if result.data["same"] and not session.options.json:
+        result = replace(result, servers=(), data={})  # its note says it all
     return session.finish(result, planned=True, error=error)
 
 

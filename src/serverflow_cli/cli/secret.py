@@ -86,9 +86,9 @@ def import_(
     from ..config.dotenv import parse_dotenv, parse_table
 
     session: Session = context.obj
-    approve = session.approver(yes=yes or plan)
     text = _stdin(session) if file == "-" else _file(file)
     values = parse_table(text) if file.endswith(".toml") else parse_dotenv(text)
+    approve = session.approver(yes=yes or plan)
     result = session.in_workspace(
         lambda w: session.flows.secret_import(w, values, replace=replace, plan=plan, approve=approve)
     )

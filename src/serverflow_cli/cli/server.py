@@ -10,6 +10,7 @@ import typer
 from serverflow_actions.kit import grammar
 
 from ..errors import UsageError
+from ..model.result import CommandResult
 from .options import Confirm, OnAll, Plan, Yes
 from .session import Session
 
@@ -142,7 +143,10 @@ def rekey(
     if identity == host_keys:
         raise UsageError("which key?", hint="--identity or --host-keys")
     session: Session = context.obj
-    approve = session.approver(yes=yes or plan)
+
+    def approve(planned: CommandResult) -> bool:
+        return session.approver(yes=yes or plan)(planned)  # not earlier: the flow knows whether there is such a server
+
     result = session.in_workspace(
         lambda w: session.flows.server_rekey(
             w, name, "identity" if identity else "host", plan=plan, approve=approve, report=session.report

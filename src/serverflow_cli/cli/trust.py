@@ -12,6 +12,7 @@ from .options import OnAll, Plan, Yes, seconds
 from .session import Session
 
 Role = Annotated[str, typer.Option("--role", metavar="root|release", help="Which role (root when left out)")]
+_LONGEST_S = 36_500 * 86_400  # a hundred years
 
 
 def show(context: typer.Context) -> int:
@@ -79,7 +80,15 @@ def expiry(duration: str) -> int:
     """When that will be, in ms since 1970: on a whole second, as fleet.toml writes it. Raises UsageError."""
     import time
 
-    return (int(time.time()) + seconds("--expires", duration)) * 1000
+    return (int(time.time()) + lifetime(duration)) * 1000
+
+
+def lifetime(duration: str) -> int:
+    """The seconds that --expires asks for. Raises UsageError for none, and for more than a calendar can tell."""
+    found = seconds("--expires", duration)
+    if not 0 < found <= _LONGEST_S:
+        raise UsageError(f"--expires: {duration} is not between 1s and {_LONGEST_S // 86_400}d")
+    return found
 
 
 def checked_role(role: str, known: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.edit import Editor
 from ..errors import ConfigError, SfError, UsageError
 from ..model.result import CommandResult, Report
+from . import grants
 from .keys import DAY_MS, Rights, named, now_ms, requested, successor
 from .signing import Approve, carry_out
 from .workspace import Workspace
@@ -75,6 +76,7 @@ async def deploy(
             raise ConfigError(f"{request.out} exists and is kept", hint="give another --out")
         if out.is_relative_to(workspace.folder.path.absolute()):
             raise UsageError("--out is in the fleet folder, which is for git", hint="give a place outside of it")
+    notes = grants.check(request.rights, workspace.fleet.servers)
     if not plan:
         workspace.root_signer()  # before anything is made
     waiting = _waiting_for(workspace, request)
@@ -98,6 +100,7 @@ async def deploy(
         if error.code == "needs-signatures":
             error.hint += "; then run this again, and it prints the key"
         raise
+    result = replace(result, notes=(*notes, *result.notes))
     if plan:
         return result
     environment = environment_of(workspace.trust, waiting)

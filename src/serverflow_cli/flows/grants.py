@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..model.fleet import Grant as Wish
     from ..trust.trustfile import CommandKey, Grant, Trust
 
+#: So many actions are named in a sentence.
+_TOLD = 6
+
 
 def every_action() -> list[str]:
     """All actions of this registry. A later one's new actions need a new signature (`sf server update` asks for it)."""
@@ -47,6 +50,51 @@ class Asked(Protocol):
     def on(self) -> str: ...
     @property
     def where(self) -> Mapping[str, str] | None: ...
+
+
+def check(asked: Asked, servers: Mapping[str, Labelled]) -> list[str]:
+    """That a command line asks for what can be: servers that there are, and conditions that an allowed action can meet.
+    Returns notes on the actions that cannot. Raises UsageError naming the option.
+    """
+    if not asked.allow:
+        return []
+    try:
+        resolve(servers, asked.on)
+    except UsageError as error:
+        raise UsageError(f"--on: {error.message}", hint=error.hint, code=error.code) from None
+    conditions, actions = sorted(asked.where or {}), expand(asked.allow)
+    if not conditions:
+        return []
+    compared = {action: _compared(action) for action in actions}
+    lacking = {one: [action for action in actions if one not in compared[action]] for one in conditions}
+    for one, without in lacking.items():
+        if len(without) == len(actions):
+            names = ", ".join(sorted(set().union(*compared.values())))
+            raise UsageError(
+                f"--where {one}: {_told(without)} {_have(without)} no such parameter that a grant compares",
+                hint=f"it can be: {names}" if names else "leave it out",
+            )
+    if not any(compared[action].issuperset(conditions) for action in actions):
+        raise UsageError(f"--where: none of {_told(actions)} has all of {', '.join(conditions)}")
+    return [
+        f"never allowed by this: {_told(without)}, which {_have(without)} no {one} to compare"
+        for one, without in lacking.items()
+        if without
+    ]
+
+
+def _compared(action: str) -> set[str]:
+    """The parameters that a condition can be met by: to servers a list equals nothing, and secrets travel apart."""
+    return {param.name for param in registry.load(action).params if not param.many and not param.secret}
+
+
+def _told(actions: Sequence[str]) -> str:
+    more = f" and {len(actions) - _TOLD} more" if len(actions) > _TOLD else ""
+    return ", ".join(actions[:_TOLD]) + more
+
+
+def _have(actions: Sequence[str]) -> str:
+    return "has" if len(actions) == 1 else "have"
 
 
 def granted(asked: Asked, servers: Mapping[str, Labelled], ids: Mapping[str, str]) -> Grant:

@@ -128,6 +128,7 @@ async def grant(
         raise _unknown(workspace, name)
     if rights.allow and all(key.everything for key in held):
         raise UsageError(f"{name} may do everything already", hint="narrow it in fleet.toml, then: sf trust sign")
+    notes = grants.check(rights, workspace.fleet.servers)
 
     def wish(editor: Editor) -> None:
         if rights.expires is not None:
@@ -137,9 +138,10 @@ async def grant(
 
     new = requested(workspace, rights, wish)
     keys = tuple(_extended(key, rights, new) if key.name == name else key for key in workspace.trust.command)
-    return await carry_out(
+    result = await carry_out(
         workspace, successor(workspace, command=keys), plan=plan, approve=approve, report=report, wish=wish
     )
+    return replace(result, notes=(*notes, *result.notes))
 
 
 def requested(workspace: Workspace, rights: Rights, wish: Callable[[Editor], None]) -> tuple[Grant, ...]:
@@ -192,8 +194,10 @@ async def revoke(
         )
     for role, kept in (("root", root), ("release", release)):
         if len(kept.keys) < kept.threshold:
+            left = f"{len(kept.keys) or 'no'} {role} key{'s' if len(kept.keys) > 1 else ''}"
+            needed = "1 has" if kept.threshold == 1 else f"{kept.threshold} have"
             raise TrustError(
-                f"{len(kept.keys)} {role} keys would be left, and {kept.threshold} have to sign",
+                f"{left} would be left, and {needed} to sign",
                 hint=f"add another {role} key first, or sf trust threshold --role {role}; "
                 f"to take out its command key alone: sf key revoke {name} --role command",
             )
@@ -233,6 +237,7 @@ async def add(
 
     invited = invitation.parse(text)
     _check_invited(workspace, invited)
+    notes = grants.check(admission.rights, workspace.fleet.servers)
     if not plan:
         _compare(invited, admission.fingerprint, ask)
     trust, rights, now = workspace.trust, admission.rights, now_ms()
@@ -267,7 +272,8 @@ async def add(
                 raise UsageError(f"the invitation offers no {name} key", hint=f"sf key invitation --{name}")
             roles[name] = _with(getattr(trust, name), RootKey(invited.name, public))
     after = successor(workspace, command=command, **roles)
-    return await carry_out(workspace, after, plan=plan, approve=approve, report=report, wish=wish)
+    result = await carry_out(workspace, after, plan=plan, approve=approve, report=report, wish=wish)
+    return replace(result, notes=(*notes, *result.notes))
 
 
 def _with(role: Role, key: Any) -> Role:

@@ -68,7 +68,8 @@ def findings(workspace: Workspace) -> list[str]:
     try:
         if waiting := proposal.load(workspace.folder.trust, trust):
             lacking, version = _lacking(trust, waiting), waiting.trust.version
-            found.append(f"trust version {version} waits for {lacking} more root signatures: sf trust sign")
+            more = f"{lacking} more root signature{'s' if lacking > 1 else ''}"
+            found.append(f"trust version {version} waits for {more}: sf trust sign")
     except TrustError as error:
         found.append(f"what waits in trust/proposed is damaged ({error.message}): sf trust discard")
     found += [f"the key {name} is being rotated: sf key rotate {name}" for name in rotations(trust)]
@@ -142,7 +143,8 @@ async def threshold(
     """How many root or release keys have to sign. For root, as many sign this very change, so nobody is locked out."""
     held = getattr(workspace.trust, role)
     if count > len(held.keys):
-        raise UsageError(f"there are {len(held.keys)} {role} keys, so {count} cannot sign", hint="sf key add --root")
+        there = f"is 1 {role} key" if len(held.keys) == 1 else f"are {len(held.keys)} {role} keys"
+        raise UsageError(f"there {there}, so {count} cannot sign", hint=f"sf key add --{role}")
     after = successor(workspace, **{role: replace(held, threshold=count)})
     return await carry_out(workspace, after, plan=plan, approve=approve, report=report)
 

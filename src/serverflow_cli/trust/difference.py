@@ -63,7 +63,8 @@ def _command(old: Sequence[CommandKey], new: Sequence[CommandKey], words: Words)
 
 
 def _fields(before: CommandKey | None, after: CommandKey) -> dict[str, tuple[Any, Any]]:
-    return differing(_shown(before) if before else {}, _shown(after)) or {}
+    found = differing(_shown(before) if before else {}, _shown(after)) or {}
+    return {name: values for name, values in found.items() if (name, values) != ("everything", (None, False))}
 
 
 def _shown(key: CommandKey) -> dict[str, Any]:

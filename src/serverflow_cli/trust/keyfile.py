@@ -34,10 +34,11 @@ def create(path: Path, text: str, mode: int = 0o600) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
-def read(path: Path) -> str:
-    """Read a private key's file. The open file is asked for its mode, so that it cannot be another one by then.
+def read(path: Path, head: str = "", hint: str = "") -> str:
+    """Read a private key's file, which begins with `head`; `hint` is for one that does not. The open file is asked for
+    its mode, so that it cannot be another one by then.
 
-    Raises ConfigError when it cannot be read, is no text, or is open to others (ssh(1) refuses those too).
+    Raises ConfigError when it cannot be read, is no such key, or is open to others (ssh(1) refuses those too).
     """
     try:
         with path.open("rb") as file:
@@ -45,12 +46,12 @@ def read(path: Path) -> str:
             data = file.read(_LONGEST)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    text = data.decode("ascii", "replace")
+    if not text.isascii() or not text.strip().startswith(head):  # told before its mode, which may be quite right
+        raise ConfigError(f"{path} is not a private key" + (" in OpenSSH's format" if head else ""), hint=hint)
     if mode & 0o077:
         raise ConfigError(f"{path} is open to others (mode {mode:04o})", hint=f"chmod 600 {path}")
-    try:
-        return data.decode("ascii")
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a private key") from None
+    return text
 
 
 def read_public(path: Path) -> str:

@@ -77,7 +77,7 @@ def load(path: Path, passphrase: str | None = None) -> Signer:
     Raises ConfigError when the file cannot be read, is open to others (as ssh(1) does) or holds no Ed25519 key;
     TrustError when it needs a passphrase, or another one.
     """
-    key = _parse_private(keyfile.read(path), str(path))
+    key = _parse_private(keyfile.read(path, _HEAD, _MAKE_ONE), str(path))
     if isinstance(key, PrivateKey):
         return key
     if passphrase is None:
@@ -88,7 +88,7 @@ def load(path: Path, passphrase: str | None = None) -> Signer:
 def read(path: Path) -> PrivateKey | ClosedKey:
     """What the file of a private key says without a passphrase, or a .pub file. Raises ConfigError as `load` does."""
     if path.suffix != ".pub":
-        return _parse_private(keyfile.read(path), str(path))
+        return _parse_private(keyfile.read(path, _HEAD, _MAKE_ONE), str(path))
     line = keyfile.read_public(path)
     kind = line.split(" ", 1)[0]
     if kind != _TYPE.decode():
