@@ -7,6 +7,7 @@ signed; Denied, that someone we know may not.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,8 +21,8 @@ LONGEST_JUMP = 1000
 SECRET_VALUE_LIMIT = 8 * 1024
 SALT_LENGTH = 32
 
-#: With expired trust a fleet must still be able to get out of a change that waits.
-ALLOWED_AFTER_EXPIRY = frozenset(("safe.confirm", "safe.rollback"))
+#: What ends a safe change. With expired trust a fleet must still be able to get out of one that waits.
+ENDINGS = frozenset(("safe.confirm", "safe.rollback"))
 
 
 class Verified(NamedTuple):
@@ -30,6 +31,15 @@ class Verified(NamedTuple):
     command: Command
     key: CommandKey
     entry: Mapping[str, Any]
+
+
+class Pending(NamedTuple):
+    """The safe change that waits for confirmation, or was the last to, and the raw public key that signed it, b"" where
+    none did.
+    """
+
+    op_id: str
+    public_key: bytes
 
 
 def verify_command(
@@ -42,11 +52,12 @@ def verify_command(
     elapsed_ms: int,
     now_ms: int,
     bundle_registry: Mapping[str, Any],
+    pending: Pending | None = None,
 ) -> Verified:
     """Every check that comes before the lock, in this order; each stands alone and a test removes each.
 
     `hello_clock_ms` is the clock that HELLO told, `elapsed_ms` what has passed since by the monotonic clock, `now_ms`
-    the wall clock, `bundle_registry` the parsed registry.json.
+    the wall clock, `bundle_registry` the parsed registry.json, `pending` the change that waits for confirmation.
 
     Raises Refused while the signer is unknown; then Denied, with the key and, once it is read, the command.
     """
@@ -63,7 +74,7 @@ def verify_command(
         check_trust_version(command, trust)
         check_trust_date(command, trust, now_ms)
         check_time(command, hello_clock_ms, elapsed_ms)
-        check_grant(key, command, server_id)
+        check_grant(key, command, server_id, pending)
         entry = look_up(command, bundle_registry)
         check_resource(command, entry)
         check_scheduled(key, command, server_id, entry)
@@ -73,7 +84,15 @@ def verify_command(
     return Verified(command, key, entry)
 
 
-def verify_again(signed: Signed, command: Command, entry: Mapping[str, Any], *, trust: Trust, now_ms: int) -> None:
+def verify_again(
+    signed: Signed,
+    command: Command,
+    entry: Mapping[str, Any],
+    *,
+    trust: Trust,
+    now_ms: int,
+    pending: Pending | None = None,
+) -> None:
     """After a wait for blobs or for the lock, all that may have changed in the meantime, by the trust file of now.
 
     Raises Refused when the key was revoked, else Denied.
@@ -81,7 +100,7 @@ def verify_again(signed: Signed, command: Command, entry: Mapping[str, Any], *, 
     key = known_key(trust, only_signature(signed))
     check_key_dates(key, now_ms)
     check_trust_date(command, trust, now_ms)
-    check_grant(key, command, command.server_id)
+    check_grant(key, command, command.server_id, pending)
     check_scheduled(key, command, command.server_id, entry)
 
 
@@ -138,7 +157,7 @@ def check_trust_version(command: Command, trust: Trust) -> None:
 
 def check_trust_date(command: Command, trust: Trust, now_ms: int) -> None:
     """Raises Denied(trust-expired)."""
-    if now_ms >= trust.expires and command.action not in ALLOWED_AFTER_EXPIRY:
+    if now_ms >= trust.expires and command.action not in ENDINGS:
         raise Denied("trust-expired", f"trust version {trust.version} has expired")
 
 
@@ -154,10 +173,24 @@ def check_time(command: Command, hello_clock_ms: int, elapsed_ms: int) -> None:
         raise Denied("stale", "the command has expired")
 
 
-def check_grant(key: CommandKey, command: Command, server_id: str) -> None:
+def check_grant(key: CommandKey, command: Command, server_id: str, pending: Pending | None = None) -> None:
     """Raises Denied(not-granted)."""
+    if _ends_its_own(key, command, pending):
+        return
     if not granted(key, command.action, command.params, server_id):
         raise Denied("not-granted", f"the key {key.name} may not run {command.action} here with these parameters")
+
+
+def _ends_its_own(key: CommandKey, command: Command, pending: Pending | None) -> bool:
+    """Whoever made the change that waits may confirm it and take it back. A grant for that would cover the changes of
+    all others, too.
+    """
+    return (
+        pending is not None
+        and command.action in ENDINGS
+        and command.params == {"op": pending.op_id}
+        and key.public_key == pending.public_key
+    )
 
 
 def granted(key: CommandKey, action: str, params: Mapping[str, Value], server_id: str) -> bool:
@@ -191,13 +224,14 @@ def look_up(command: Command, bundle_registry: Mapping[str, Any]) -> Mapping[str
 def check_resource(command: Command, entry: Mapping[str, Any]) -> None:
     """What is recorded as applied is what the action applies: nobody marks the resources of others as theirs.
 
-    `resource` in a registry entry is the key, with {name} for that parameter; "" for an action that applies none.
+    `resource` in a registry entry is the key, with {name} for the parameter `name`; "" for an action that applies none.
     Raises Denied(bad-params).
     """
     if command.base is None:
         return
     pattern = str(entry.get("resource", ""))
-    if not pattern or command.base.resource != pattern.replace("{name}", str(command.params.get("name"))):
+    wanted = re.sub(r"\{([a-z-]+)\}", lambda found: str(command.params.get(found.group(1))), pattern)
+    if not pattern or command.base.resource != wanted:
         raise Denied("bad-params", f"{command.action} does not apply {command.base.resource}")
 
 

@@ -15,20 +15,19 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 import machine
+import validate
+from safely import Safely
 from sandbox import bound_to, expand
 from serverflow_actions.kit import grammar
 from serverflow_actions.kit.host import ENVIRONMENT, HostError, show_units
 
-#: Stopping these would cut the operator off; Safe Config Mode will allow it with a way back.
-_LIFELINES = (
-    "ssh.service",
-    "sshd.service",
-    "ssh.socket",
-    "dbus.service",
-    "dbus.socket",
-    "systemd-*",
-    "networking.service",
-)
+#: Without these nothing could be put back either.
+_ALWAYS = ("dbus.*", "dbus-broker.*", "systemd-[!n]*", "systemd-networkd-*", "serverflow-rollback*")
+#: Stopping these cuts the operator off: done as a safe change only.
+_CONNECTION = (
+    "ssh.*", "sshd.*", "ssh@*", "sshd@*", "networking.service", "ifup@*", "NetworkManager.service",
+    "systemd-networkd.*", "wpa_supplicant*", "netplan-*",
+)  # fmt: skip
 _UNIT_VERBS = ("start", "stop", "restart", "reload", "try-restart", "enable", "disable", "reset-failed")
 _APT = (
     "apt-get",
@@ -50,7 +49,7 @@ class Stopped(HostError):
 
 class Broker:
     """Serves one run. `progress` hears of what takes long. `unit` is the run's, `executor` ours; `stop` says why the
-    run has to end now, "" to go on.
+    run has to end now, "" to go on. `safely` knows what of it can be taken back.
     """
 
     def __init__(
@@ -61,7 +60,9 @@ class Broker:
         executor: str,
         stop: Callable[[], str],
         progress: Callable[[dict[str, Any]], None],
+        safely: Safely,
     ) -> None:
+        self._safely = safely
         self._manifest = manifest
         self._units = expand(manifest["units"], params)
         self._packages = expand(manifest["packages"], params)
@@ -80,6 +81,9 @@ class Broker:
             "package": self._package,
             "account": self._account,
             "machine": self._machine,
+            "arm": self._arm,
+            "put-aside": self._put_aside,
+            "keep-aside": self._keep_aside,
         }
         if verb not in verbs:
             raise HostError(f"the broker knows no {verb}")
@@ -101,9 +105,27 @@ class Broker:
             raise HostError(f"units cannot be asked to {action}")
         if not any(fnmatch.fnmatchcase(name, _with_suffix(pattern)) for pattern in self._units):
             raise HostError(f"{name} is not among the units that this action declares")
-        if action in ("stop", "disable") and any(fnmatch.fnmatchcase(name, pattern) for pattern in _LIFELINES):
+        if action in ("stop", "disable") and any(fnmatch.fnmatchcase(name, pattern) for pattern in self._lifelines):
             raise HostError(f"{name} keeps this server reachable; it is not stopped or disabled")
+        validate.before(action, name)
         return self._systemctl(action, "--", name)
+
+    @property
+    def _lifelines(self) -> tuple[str, ...]:
+        """With a countdown that brings them back, what only carries the connection may be stopped."""
+        return _ALWAYS if self._safely.armed else _ALWAYS + _CONNECTION
+
+    def _arm(self, **footprint: Any) -> dict[str, Any]:
+        self._safely.arm(**footprint)
+        return {}
+
+    def _put_aside(self, path: str) -> dict[str, Any]:
+        self._safely.put_aside(path)
+        return {}
+
+    def _keep_aside(self, path: str) -> dict[str, Any]:
+        self._safely.keep_aside(path)
+        return {}
 
     def _systemctl(self, *arguments: str) -> dict[str, Any]:
         self._run(["systemctl", "--no-ask-password", *arguments], 120)
@@ -196,6 +218,9 @@ class Broker:
             machine.set_hostname(grammar.hostname(value))
         elif action == "timezone":
             machine.set_timezone(grammar.timezone(value))
+        elif action == "firewall-unit":
+            machine.set_firewall_unit(value)
+            return self._systemctl("daemon-reload")
         return {}
 
 

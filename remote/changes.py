@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import applied
@@ -23,10 +24,13 @@ import store
 from channel import PROGRESS_LIMIT
 from messages import Command, Denied
 from request import Request, app_user, check_params
-from session import Session
+from serverflow_actions.kit.spec import needs_safe
+from session import Session, safe_change
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 LOCK_WAIT_LIMIT_S = 600
+#: Less would not do for a new connection.
+SHORTEST_S = 5
 #: May run while a safe change waits for confirmation.
 _ALWAYS = ("safe.confirm", "safe.rollback", "op.cancel")
 
@@ -47,7 +51,14 @@ def perform(session: Session, request: Request) -> None:
             wait = min(command.limits.get("lock_wait_s", 30), LOCK_WAIT_LIMIT_S)
             lock = session.lock(entry["locks"][0], request.about, wait)
         session.reload_trust()
-        authorise.verify_again(request.signed, command, entry, trust=session.trust, now_ms=store.now_ms())
+        authorise.verify_again(
+            request.signed,
+            command,
+            entry,
+            trust=session.trust,
+            now_ms=store.now_ms(),
+            pending=safe_change(),
+        )
         _check_possible(request)
         _check_base(command)
         user = app_user(request)
@@ -83,14 +94,24 @@ def perform(session: Session, request: Request) -> None:
 
 
 def _check_possible(request: Request) -> None:
-    command = request.command
+    command, entry = request.command, request.entry
     if safe.pending() and command.action not in _ALWAYS:
         raise Denied("pending-change", f"a safe change waits for confirmation: {safe.pending()}")
-    if command.confirm_s:
-        raise Denied("unsupported", f"{command.action} cannot be made a safe change yet")
-    is_core = request.entry["profile"] == "core"
+    check_safe(command, entry)
+    is_core = entry["profile"] == "core"
     if is_core and command.plan_sha256 not in (None, core.forecast(command.action)["plan_sha256"]):
         raise Denied("plan-changed", "another plan was approved")
+
+
+def check_safe(command: Command, entry: Mapping[str, Any]) -> None:
+    """Raises Denied when it has to be a safe change and is none, or cannot be one."""
+    if command.confirm_s and entry["kind"] != "change":
+        raise Denied("unsupported", f"{command.action} is a one-off: it cannot be undone, so it is no safe change")
+    if 0 < command.confirm_s < SHORTEST_S:
+        raise Denied("unsupported", f"a safe change waits for {SHORTEST_S} s at least")
+    if not command.confirm_s and needs_safe(entry["safe"], entry["lifelines"], command.params):
+        message = f"{command.action} could lock everyone out: here it is a safe change, or none (confirm_s)"
+        raise Denied("unsupported", message)
 
 
 def _check_base(command: Command) -> None:
@@ -150,6 +171,7 @@ def _start(request: Request, folder: str, user: str, lock: int, own: int) -> Non
     job = {
         **request.job,
         "about": request.about,
+        "key": request.signed.signatures[0].public_key.hex(),
         "manifest": request.entry,
         "timeout": timeout,
         "memory": memory,
@@ -230,6 +252,14 @@ def _answer_burned(session: Session, request: Request) -> None:
     _follow(session, request)
 
 
+def _broken_off(about: dict[str, Any], op_id: str) -> dict[str, Any]:
+    if safe.was_rolled_back(op_id):
+        message = "its time was over before it had ended; all was put back"
+        return receipt.build(about, "rolled-back", code="rolled-back", message=message)
+    message = "the server stopped in the middle; look at its state before you go on"
+    return receipt.build(about, "indeterminate", code="indeterminate", message=message)
+
+
 def _conclude(session: Session, request: Request) -> bytes | None:
     """The receipt of an operation that nobody works on any more, made now if there is none; None while somebody does.
 
@@ -246,9 +276,8 @@ def _conclude(session: Session, request: Request) -> bytes | None:
         frame = chain.receipt_of(op_id)
         if frame is None:
             job = json.loads(store.read_file(f"{store.op_folder(op_id)}/job") or b"{}")
-            message = "the server stopped in the middle; look at its state before you go on"
             about = job.get("about", request.about)
-            body = receipt.build(about, "indeterminate", code="indeterminate", message=message)
+            body = _broken_off(about, op_id)
             frame = _record(session, op_id, body)
         return frame
     finally:

@@ -18,7 +18,7 @@ import store
 import verify
 from messages import Command, CommandKey, Denied
 from request import Request, app_user, check_params
-from session import Session
+from session import Session, safe_change
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
@@ -37,6 +37,7 @@ def serve(session: Session, frame: bytes, signed: verify.Signed) -> None:
             elapsed_ms=session.elapsed_ms(),
             now_ms=store.now_ms(),
             bundle_registry=json.loads(store.read_file(f"{HERE}/registry.json") or b"{}"),
+            pending=safe_change(),
         )
         command, entry = verified.command, verified.entry
         about = _about(session, command, signed.body, verified.key)

@@ -63,11 +63,11 @@ class _Kernel:
         return call
 
 
-def enter(user: str, privileged: bool, journal: bool, memory: int, seconds: int) -> None:
+def enter(user: str, privileged: bool, journal: bool, memory: int, seconds: int, *, network: bool = False) -> None:
     """Confine this process for good, in two forks' time: call it in a child, and then fork once more.
 
     After it, the next child is process 1 of its namespace: when it ends, everything that it started is killed.
-    `user` is who it becomes; `privileged` keeps CAP_DAC_READ_SEARCH.
+    `user` is who it becomes; `privileged` keeps CAP_DAC_READ_SEARCH; `network` leaves it internet sockets.
 
     Raises CannotConfine when a protection cannot be had: the floor of the read profile is all of them.
     """
@@ -87,7 +87,7 @@ def enter(user: str, privileged: bool, journal: bool, memory: int, seconds: int)
         _limits(memory, seconds)
         _drop_root(kernel, user, privileged, journal)
         kernel.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        _filter_syscalls(kernel)
+        _filter_syscalls(kernel, network)
         # The kernel forgets both when the user changes.
         die_with_parent()
         undumpable()
@@ -321,8 +321,8 @@ def _drop_root(kernel: _Kernel, name: str, privileged: bool, journal: bool) -> N
         kernel.prctl(PR_CAP_AMBIENT, 2, CAP_DAC_READ_SEARCH, 0, 0)
 
 
-def _filter_syscalls(kernel: _Kernel) -> None:
-    program = seccomp.program_for(platform.machine())
+def _filter_syscalls(kernel: _Kernel, network: bool) -> None:
+    program = seccomp.program_for(platform.machine(), network)
     if program is None:
         raise CannotConfine(f"no system call filter for {platform.machine()}")
     code = ctypes.create_string_buffer(program, len(program))

@@ -149,6 +149,27 @@ def _safe_rollback(params: Mapping[str, Any], asker: Asker) -> Answer:
     return "rolled-back", {"op": params["op"], "problems": problems}
 
 
+def _safe_check(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import checks
+
+    return "done", {"results": checks.perform(params["expect"])}
+
+
+def _safe_history(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import history
+
+    return "done", {"changes": history.changes(params["limit"])}
+
+
+def _safe_show(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import history
+
+    found = history.change(params["op"])
+    if found is None:
+        raise Denied("bad-params", f"no safe change {params['op']} in the newest receipts of this server")
+    return "done", found
+
+
 def _audit_read(params: Mapping[str, Any], asker: Asker) -> Answer:
     """Lines of one segment of the receipt chain, or of the checkpoints: as many as fit into one reply."""
     return "done", chain.page(int(params.get("segment", 0)), int(params.get("offset", 0)))
@@ -172,11 +193,8 @@ def _server_leave(params: Mapping[str, Any], asker: Asker) -> Answer:
         env=layout.ENVIRONMENT,
         start_new_session=True,
     )
-    left = (
-        [f"/etc/serverflow/apps/{name}" for name in sorted(os.listdir(layout.APPS))]
-        if os.path.isdir(layout.APPS)
-        else []
-    )
+    kept = [folder for folder in (layout.APPS, layout.FIREWALL) if os.path.isdir(folder)]
+    left = [f"{folder}/{name}" for folder in kept for name in sorted(os.listdir(folder))]
     return "done", {"left": left}
 
 
@@ -194,6 +212,9 @@ _ACTIONS: dict[str, Callable[[Mapping[str, Any], Asker], Answer]] = {
     "safe.status": _safe_status,
     "safe.confirm": _safe_confirm,
     "safe.rollback": _safe_rollback,
+    "safe.check": _safe_check,
+    "safe.history": _safe_history,
+    "safe.show": _safe_show,
     "audit.read": _audit_read,
     "applied.list": _applied_list,
     "server.leave": _server_leave,

@@ -87,7 +87,7 @@ BOOT = f"""[Unit]
 Description=Undo a serverflow change that nobody confirmed before the machine went down
 ConditionPathExists={STATE}/safe/pending
 After=local-fs.target
-Before=ssh.service network-pre.target
+Before=ssh.service network-pre.target serverflow-firewall.service
 
 [Service]
 Type=oneshot
@@ -95,11 +95,10 @@ ExecStart={LIBEXEC}/runner boot
 # Until it has finished: the disk may be full.
 Restart=on-failure
 RestartSec=30
-# It puts files back below /etc with their owners and modes, removes users, and asks systemd to reload: no more.
+# It puts files back, below /etc and in homes, with their owners and modes, and tells systemd of units: no more.
 CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID
 NoNewPrivileges=yes
 ProtectSystem=yes
-ProtectHome=read-only
 PrivateTmp=yes
 PrivateDevices=yes
 PrivateNetwork=yes
@@ -239,6 +238,7 @@ def _folders() -> None:
     for path, mode in (
         ("/usr/local/libexec", 0o755), (LIBEXEC, 0o755), (f"{LIBEXEC}/versions", 0o755),
         (CONFIG, 0o755), (f"{CONFIG}/trust", 0o755), (f"{CONFIG}/apps", 0o755),
+        (f"{CONFIG}/firewall", 0o755),
         (STATE, 0o700), (f"{STATE}/ops", 0o700), (f"{STATE}/safe", 0o700), (f"{STATE}/blobs", 0o711),
         (f"{STATE}/applied", 0o700),
         (f"{STATE}/locks", 0o700), (f"{STATE}/home", 0o755),

@@ -22,8 +22,10 @@ import applied  # noqa: E402  (the folder has to be on the path first: python3 -
 import chain  # noqa: E402
 import layout  # noqa: E402
 import receipt  # noqa: E402
+import safe  # noqa: E402
 import store  # noqa: E402
 from run import Progress, Run, failed  # noqa: E402
+from serverflow_actions.kit.host import HostError  # noqa: E402
 from signing import Identity  # noqa: E402
 
 _OUTCOMES = {"timeout": "timeout", "out-of-memory": "out-of-memory", "killed": "killed"}
@@ -35,7 +37,9 @@ def finish(run: Run, end: dict[str, Any]) -> dict[str, Any]:
     if code in ("plan-changed", "base-changed"):
         outcome = "denied"
     elif code:
-        outcome = _OUTCOMES.get(code, "failed")
+        outcome = "rolled-back" if code == "rolled-back" else _OUTCOMES.get(code, "failed")
+    elif run.safely.armed:
+        outcome = "pending-confirm"
     else:
         outcome = "done" if run.changes or job["manifest"]["kind"] == "task" else "unchanged"
     return receipt.build(
@@ -49,7 +53,8 @@ def finish(run: Run, end: dict[str, Any]) -> dict[str, Any]:
         changes=run.changes,
         data=end["data"],
         plan_sha256=end["plan_sha256"],
-        base=_base(job, code),
+        base=_base(job, code or ("pending" if run.safely.armed else "")),
+        safe=safe.status() if outcome == "pending-confirm" else None,
     )
 
 
@@ -58,6 +63,11 @@ def _base(job: dict[str, Any], code: str) -> dict[str, Any] | None:
     base = job["base"]
     if not base or code:
         return applied.last(base["resource"]) if base else None
+    return _next_base(job)
+
+
+def _next_base(job: dict[str, Any]) -> dict[str, Any] | None:
+    base = job["base"]
     if not base["to"]:
         return None
     about = job["about"]
@@ -72,7 +82,7 @@ def record(run: Run, end: dict[str, Any], body: dict[str, Any]) -> None:
     job = run.job
     frame = chain.append_receipt(Identity(), body)
     with contextlib.suppress(OSError):
-        if job["base"] and not end["code"]:
+        if job["base"] and not end["code"] and not run.safely.armed:
             applied.record(job["base"]["resource"], body["base"])
     with contextlib.suppress(OSError):
         if end["secrets"]:
@@ -83,6 +93,20 @@ def record(run: Run, end: dict[str, Any], body: dict[str, Any]) -> None:
         store.write_file(f"{run.folder}/receipt", frame)
 
 
+def _settled(run: Run, end: dict[str, Any]) -> dict[str, Any]:
+    """Validated; armed, it waits for its confirmation from here on, or has gone back where it failed."""
+    try:
+        if not end["code"]:
+            base = run.job["base"]
+            then = {"resource": base["resource"], "to": _next_base(run.job)} if base else None
+            run.safely.settle(run.changes, then)
+    except (HostError, safe.Unsafe) as error:
+        end = {**end, "code": "action-failed", "message": str(error)}
+    if end["code"] and run.safely.armed:
+        return {**end, "code": "rolled-back", "message": f"{end['message']} ({run.safely.give_up()})"}
+    return end
+
+
 def main(op_id: str) -> None:
     folder = store.op_folder(op_id)
     if os.path.exists(f"{folder}/receipt"):
@@ -91,9 +115,11 @@ def main(op_id: str) -> None:
         job = json.load(file)
     run = Run(job, folder, Progress(folder))
     try:
-        end = run.perform()
+        end = _settled(run, run.perform())
     except Exception as error:  # whatever breaks here, the caller gets a signed answer
         end = failed("action-failed", f"internal error in the executor: {type(error).__name__}: {error}")
+        if run.safely.armed:
+            end = {**end, "code": "rolled-back", "message": f"{end['message']} ({run.safely.give_up()})"}
     finally:
         shutil.rmtree(f"{layout.RUN}/{op_id}", ignore_errors=True)
         if job["blobs"]:

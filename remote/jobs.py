@@ -13,6 +13,7 @@ from serverflow_actions import registry
 from serverflow_actions.kit import engine
 from serverflow_actions.kit.host import Broker, HostError, LocalHost, LocalProbe
 from serverflow_actions.kit.spec import Action, Params, parse
+from serverflow_actions.kit.undo import Footprint
 
 BLOBS = "/run/serverflow-blobs"
 
@@ -31,11 +32,16 @@ def run(job: dict[str, Any], link: Any, secrets: dict[str, str]) -> dict[str, An
     """A change or a task, for real."""
     action = load(job["action"], job["module"])
     broker: Broker = link
+    safe, written = _circumstances(job)
+
+    def arm(footprint: Footprint) -> None:
+        broker.call("arm", **footprint._asdict())
 
     def body() -> engine.Outcome:
         params = parsed(action, job, secrets)
-        probe, host = LocalProbe(broker, blobs=BLOBS), LocalHost(broker, blobs=BLOBS)
-        return engine.run(action, params, probe, host, link.send, job["plan_sha256"] or "")
+        probe = LocalProbe(broker, blobs=BLOBS, safe=safe, written=written)
+        host = LocalHost(broker, blobs=BLOBS, safe=safe, written=written)
+        return engine.run(action, params, probe, host, link.send, job["plan_sha256"] or "", arm if safe else None)
 
     return _result(body)
 
@@ -43,7 +49,15 @@ def run(job: dict[str, Any], link: Any, secrets: dict[str, str]) -> dict[str, An
 def forecast(job: dict[str, Any], secrets: dict[str, str]) -> dict[str, Any]:
     """Check mode."""
     action = load(job["action"], job["module"])
-    return _result(lambda: engine.forecast(action, parsed(action, job, secrets), LocalProbe()))
+    safe, written = _circumstances(job)
+    return _result(
+        lambda: engine.forecast(action, parsed(action, job, secrets), LocalProbe(safe=safe, written=written))
+    )
+
+
+def _circumstances(job: dict[str, Any]) -> tuple[bool, dict[str, str]]:
+    """Whether it is a safe change, and what ServerFlow last wrote, path by path."""
+    return job.get("confirm_s", 0) > 0, job.get("written", {})
 
 
 def read(job: dict[str, Any], on_chunk: Callable[[bytes], None]) -> dict[str, Any]:

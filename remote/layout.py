@@ -11,6 +11,7 @@ CONFIG = "/etc/serverflow"
 SERVER_ID = CONFIG + "/server_id"
 TRUST = CONFIG + "/trust"
 APPS = CONFIG + "/apps"
+FIREWALL = CONFIG + "/firewall"
 
 AUTHORIZED_KEYS = "/etc/ssh/serverflow_authorized_keys"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
@@ -30,6 +31,8 @@ BLOBS = STATE + "/blobs"
 APPLIED = STATE + "/applied"
 CHAIN = STATE + "/receipts.chain"  # its closed segments and its checkpoints are named after it: segments.py
 LOCKS = STATE + "/locks"
+KEPT = STATE + "/kept"  # versions of files that others wrote, before ours took their place
+WRITTEN = STATE + "/written"  # what we last wrote, file by file
 BALLAST = STATE + "/ballast"
 
 RUN = "/run/serverflow"

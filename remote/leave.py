@@ -1,7 +1,7 @@
 """Takes ServerFlow off a server, with the folder that it came from: nothing is imported once it works. Started with the
 server's lock on descriptor 0 and its operation's lock as the argument.
 
-What apps own (users, data, services) stays: it belongs to the operator.
+What apps own (users, data, services) stays, and so does the firewall with its unit: it belongs to the operator.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     for path in _FILES:
         _attempt(os.unlink, path)
     # rmdir(2): only when nothing of the operator's is left in it.
-    for folder in (layout.APPS, layout.CONFIG):
+    for folder in (layout.APPS, layout.FIREWALL, layout.CONFIG):
         _attempt(os.rmdir, folder)
     _attempt(_take_include_out)
     for command in (["systemctl", "daemon-reload"], ["userdel", "--force", layout.READ_USER]):

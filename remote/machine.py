@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
 
+import store
+from serverflow_actions.kit.firewall import UNIT_FILE, UNIT_TEXT
 from serverflow_actions.kit.host import HostError
 
 
@@ -42,6 +45,17 @@ def set_timezone(zone: str) -> None:
     os.rename(temporary, "/etc/localtime")
     if os.path.exists("/etc/timezone"):
         _in_place("/etc/timezone", zone + "\n")
+
+
+def set_firewall_unit(value: str) -> None:
+    """The unit that loads the firewall's rules: its text is ours, and no sandbox can write it."""
+    if value == "present":
+        store.write_file(UNIT_FILE, UNIT_TEXT.encode(), 0o644)
+    elif value == "absent":
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(UNIT_FILE)
+    else:
+        raise HostError(f"the firewall's unit is present or absent, not {value!a}")
 
 
 def _in_place(path: str, text: str) -> None:

@@ -12,6 +12,9 @@ import store
 from messages import Command, Denied
 from verify import Signed
 
+#: Reads that tell whether a file is as we wrote it.
+_MANAGED = ("config.list", "config.show")
+
 
 class Request(NamedTuple):
     """`frame` is what arrived, `signed` the same taken apart, `entry` the action's in the registry, `about` what every
@@ -28,7 +31,20 @@ class Request(NamedTuple):
     @property
     def job(self) -> dict[str, Any]:
         """What the engine needs to know of it."""
-        return {"action": self.command.action, "module": self.entry["module"], "params": dict(self.command.params)}
+        return {
+            "action": self.command.action,
+            "module": self.entry["module"],
+            "params": dict(self.command.params),
+            "confirm_s": self.command.confirm_s,
+            "written": self._written(),
+        }
+
+    def _written(self) -> dict[str, str]:
+        """What the engine may have to compare: reads compare nothing, but those of managed files."""
+        import written
+
+        compares = self.entry["kind"] == "change" or self.command.action in _MANAGED
+        return written.known() if compares else {}
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -19,6 +19,7 @@ import layout
 import sandbox
 import store
 from broker import Broker
+from safely import Safely
 from serverflow_actions.kit.host import HostError
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -28,6 +29,9 @@ OUTPUT_LIMIT = 64 << 20
 #: What a receipt keeps of the run, in bytes of JSON; with the rest of it, it stays below 256 KiB.
 CHANGES_KEPT = 128 << 10
 DATA_KEPT = 96 << 10
+#: Of the countdown, at most this part for the change itself.
+_APPLYING = 0.75
+_FOR_THE_WORKER = ("action", "module", "params", "plan_sha256", "confirm_s", "written")
 _ENDED = re.compile(r"code=(\w+)/status=(\w+)")
 
 
@@ -85,7 +89,9 @@ class Run:
         self._worker = ""  # the unit at work
         self.deadline = time.monotonic() + job["timeout"]
         self._executor = core.executor_unit(job["about"]["op_id"])
-        self.broker = Broker(manifest, job["params"], self.unit, self._executor, self._must_stop, progress)
+        folders = sandbox.expand(manifest["writes"], job["params"]) + _app_folders(manifest, job["params"])
+        self.safely = Safely(job, folders)
+        self.broker = Broker(manifest, job["params"], self.unit, self._executor, self._must_stop, progress, self.safely)
 
     def perform(self) -> dict[str, Any]:
         """Start workers until one ends: a package may bring a folder that the first sandbox could not open."""
@@ -161,7 +167,7 @@ class Run:
             if gap:
                 return failed("sandbox-floor", f"this server cannot enforce: {gap}")
             job = self.job
-            self._answer(process, {key: job[key] for key in ("action", "module", "params", "plan_sha256")})
+            self._answer(process, {key: job[key] for key in _FOR_THE_WORKER})
         elif kind == "ask":
             try:
                 self._answer(process, self._ask(message, missing))
@@ -184,6 +190,9 @@ class Run:
                 result = self.broker.serve(str(message["verb"]), dict(message["arguments"]))
         except HostError as error:
             return {"error": str(error)}
+        if message["verb"] == "arm":
+            # What is left of the countdown is for whoever confirms.
+            self.deadline = min(self.deadline, time.monotonic() + self.safely.seconds * _APPLYING)
         if message["verb"] == "package" and any(os.path.isdir(path) for path in missing):
             return {"result": result, "again": True}
         return {"result": result}

@@ -51,14 +51,14 @@ def local(arguments: list[str]) -> None:
         _roll_back(arguments[1])
     elif arguments == ["boot"]:
         if safe.pending():
-            _roll_back(safe.pending())
+            _roll_back(safe.pending(), at_boot=True)
         # A crash may have come between a new trust file and the login keys that follow from it.
         trust_store.repair_login_keys()
     else:
         raise SystemExit("serverflow: unknown local request")
 
 
-def _roll_back(op_id: str) -> None:
+def _roll_back(op_id: str, at_boot: bool = False) -> None:
     import chain
     import receipt
     import safe
@@ -70,7 +70,7 @@ def _roll_back(op_id: str) -> None:
         chain.append_receipt(Identity(), body)
 
     try:
-        safe.rollback(op_id, record)
+        safe.rollback(op_id, record, at_boot=at_boot)
     except (safe.Decided, safe.NotPending) as verdict:
         log(f"rollback of {op_id}: {verdict}")
     except OSError as error:  # the unit tries again until it has finished

@@ -1,35 +1,34 @@
 """Snapshot, arm, apply, confirm, roll back: a change that could lock everyone out undoes itself unless it is confirmed.
 
-Confirm and rollback race for one file; whoever makes it has won. Enrolment uses this for sshd, sudoers and users, and
-`server.rekey` for the host key. Going back needs no room on the disk: what it writes was written before the change.
+Confirm and rollback race for one file; whoever makes it has won. Enrolment uses this for sshd, sudoers and users,
+`server.rekey` for the host key, and the executor for every change that is signed as a safe one. Going back needs no
+room on the disk: what it writes was written before the change.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Callable
 
 import layout
+import rollback as way_back
 import snapshots
 import store
+import written
 
-#: What is done after files were put back, by name: a snapshot holds data, never commands.
-_AFTER = {
-    # At boot sshd waits for the rollback; `reload` would wait for sshd, and both for ever.
-    "reload-ssh": ["systemctl", "try-reload-or-restart", "ssh.service"],
-    "daemon-reload": ["systemctl", "daemon-reload"],
-}
 #: The kernel's ticks, in which it says when a process began (proc_pid_stat(5)).
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _RETRY_S = 30
+_ACCOUNTS = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
 
 
 class Unsafe(Exception):
@@ -65,6 +64,15 @@ def pending() -> str:
     return (store.read_file(f"{layout.SAFE}/pending") or b"").decode()
 
 
+def pending_key() -> tuple[str, bytes] | None:
+    """The change that waits, and the raw public key that signed it, b"" where none did (enrolment)."""
+    op_id = pending()
+    try:
+        return (op_id, bytes.fromhex(_manifest(op_id)["key"])) if op_id else None
+    except NotPending:  # it ends at this moment
+        return None
+
+
 def change(
     op_id: str, action: str, paths: Sequence[str], after: Sequence[str], seconds: int, apply: Callable[[], object]
 ) -> None:
@@ -72,22 +80,40 @@ def change(
 
     Raises NotPending or CannotArm when nothing was changed; Undone when it was, and says what stands now.
     """
+    begin(op_id, action, seconds, {"paths": paths, "after": after})
+    try:
+        apply()
+        settle(op_id)
+    except Exception as error:
+        raise Undone(f"{told(error)} ({taken_back(op_id)})") from error
+
+
+def begin(
+    op_id: str, action: str, seconds: int, footprint: Mapping[str, Any], *, key: str = "", run: bool = False
+) -> None:
+    """Snapshot and arm. `footprint` is one of serverflow_actions.kit.undo; `key` the signer's public key, in hex; `run`
+    says that an executor applies it. Raises NotPending or CannotArm, and then nothing was changed.
+    """
     with _alone():
         try:
-            snapshot(op_id, action, paths, [], after)
+            _snapshot(op_id, action, footprint, key, run)
         except OSError as error:
             shutil.rmtree(folder(op_id), ignore_errors=True)
             raise CannotArm(f"no snapshot can be made, so nothing was changed: {error}") from error
-        arm(op_id, seconds)
-    try:
-        apply()
-        with _alone():
-            if pending() != op_id:
-                raise CannotArm("it took too long")
-            # From here on it can be confirmed: over a connection that begins later.
-            store.write_file(f"{folder(op_id)}/applied", str(_ticks()).encode())
-    except Exception as error:
-        raise Undone(f"{told(error)} ({_taken_back(op_id)})") from error
+        _arm(op_id, seconds)
+
+
+def settle(op_id: str, then: Mapping[str, Any] | None = None) -> None:
+    """All is applied: from here on it can be confirmed, over a connection that begins later. `then` is what counts once
+    it is: `written` and `base`, for their records. Raises CannotArm when its time was over before.
+    """
+    with _alone():
+        if pending() != op_id:
+            raise CannotArm("it took too long")
+        sys.audit("serverflow.arm", "applied")
+        paths = {entry["path"]: snapshots.fingerprint(entry["path"]) for entry in _manifest(op_id)["paths"]}
+        store.write_file(f"{folder(op_id)}/then", json.dumps(then or {}).encode())
+        store.write_file(f"{folder(op_id)}/applied", json.dumps({"ticks": _ticks(), "paths": paths}).encode())
 
 
 def told(error: BaseException) -> str:
@@ -96,9 +122,10 @@ def told(error: BaseException) -> str:
     return said.decode("utf-8", "replace").strip()[-300:] or str(error)
 
 
-def _taken_back(op_id: str) -> str:
+def taken_back(op_id: str) -> str:
+    """Put all back at once, since the change failed; a sentence that says what became of it."""
     try:
-        problems = rollback(op_id)
+        problems = rollback(op_id, own=True)
     except Decided as verdict:
         return f"it was {verdict} meanwhile"
     except (Unsafe, OSError) as error:
@@ -124,32 +151,68 @@ def _alone() -> Iterator[None]:
 # --- before the change -----------------------------------------------------------------------------------------------
 
 
-def snapshot(op_id: str, action: str, paths: Sequence[str], users: Sequence[str], after: Sequence[str]) -> None:
-    """Keep what stands at each path; `users` are removed on rollback if they do not exist now."""
+def _snapshot(op_id: str, action: str, footprint: Mapping[str, Any], key: str, run: bool) -> None:
+    """Keep what stands now of all that the footprint names."""
     if pending():
         raise NotPending(f"another change waits for confirmation: {pending()}")
     _tidy()
     os.makedirs(folder(op_id), mode=0o700)
     try:
-        entries = [snapshots.keep(path, f"{folder(op_id)}/{number}") for number, path in enumerate(paths)]
-    except snapshots.NotPlain as error:
+        entries = list(_entries(op_id, footprint))
+    except snapshots.CannotKeep as error:
         shutil.rmtree(folder(op_id), ignore_errors=True)
         raise NotPending(str(error)) from None
-    passwd = {line.split(b":", 1)[0].decode() for line in (store.read_file("/etc/passwd") or b"").splitlines()}
-    manifest = {
-        "v": 1,
+    manifest: dict[str, Any] = {
+        "v": 2,
         "op_id": op_id,
         "action": action,
+        "key": key,
+        "run": run,
         "paths": entries,
-        "new_users": [user for user in users if user not in passwd],
-        "after": list(after),
+        "units": [way_back.unit_state(name) for name in footprint.get("units", ())],
+        "after": list(footprint["after"]),
+        "packages": _packages(),
         "taken_at": store.now_ms(),
     }
+    manifest["steps"] = way_back.steps(manifest)
+    # Its room is taken now: on the way back each step overwrites one byte.
+    store.write_file(f"{folder(op_id)}/journal", b"0" * len(manifest["steps"]))
+    sys.audit("serverflow.arm", "manifest")
     store.write_file(f"{folder(op_id)}/manifest", store.encode(manifest))
 
 
-def arm(op_id: str, seconds: int) -> int:
-    """Start the countdown; returns the deadline. From here on nothing but `confirm` keeps the change.
+def _entries(op_id: str, footprint: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each path once; what is moved aside or made anew as a whole goes before what is in it."""
+    kept = folder(op_id)
+    seen: set[str] = set()
+    for path in footprint.get("aside", ()):
+        seen.add(path)
+        yield snapshots.keep_folder(path, aside_of(op_id, path))
+    for path in footprint.get("trees", ()):
+        entry = snapshots.keep(path, f"{kept}/tree")
+        seen.add(path)
+        yield {**entry, "type": "tree"} if entry["type"] == "absent" else entry
+    paths = [*footprint["paths"]]
+    if footprint.get("accounts"):
+        paths += [name for path in _ACCOUNTS for name in (path, f"{path}-")]
+    for number, path in enumerate(paths):
+        if path not in seen:
+            seen.add(path)
+            yield snapshots.keep(path, f"{kept}/{number}")
+
+
+def aside_of(op_id: str, path: str) -> str:
+    """Where a folder that a change removes waits for the verdict: beside it, so that it is a rename."""
+    parent, name = os.path.split(path)
+    return f"{parent.rstrip('/')}/.{name[:150]}.serverflow-{op_id.lower()}"
+
+
+def _packages() -> str:
+    return hashlib.sha256(store.read_file("/var/lib/dpkg/status") or b"").hexdigest()
+
+
+def _arm(op_id: str, seconds: int) -> None:
+    """Start the countdown. From here on nothing but `confirm` keeps the change.
 
     The timer first: a change that waits without one would wait until the next boot. Raises CannotArm, and then nothing
     of it is left.
@@ -173,7 +236,9 @@ def arm(op_id: str, seconds: int) -> int:
         store.write_file(f"{folder(op_id)}/deadline", str(deadline).encode())
         for verdict in ("confirmed", "rolling-back"):
             store.write_file(f"{folder(op_id)}/is-{verdict}", verdict.encode())
+        sys.audit("serverflow.arm", "timer")
         subprocess.run(argv, env=layout.ENVIRONMENT, check=True, capture_output=True, timeout=seconds)
+        sys.audit("serverflow.arm", "pending")
         store.write_file(f"{layout.SAFE}/pending", op_id.encode())
         if time.monotonic() - began > seconds / 2:
             raise CannotArm("this server is too slow for a countdown; nothing was changed")
@@ -182,7 +247,6 @@ def arm(op_id: str, seconds: int) -> int:
         if isinstance(error, CannotArm):
             raise
         raise CannotArm(f"no countdown can be started, so nothing was changed: {told(error)}") from error
-    return deadline
 
 
 def _disarm(op_id: str) -> None:
@@ -198,11 +262,7 @@ def _timer(op_id: str) -> str:
 
 def _stop_timer(op_id: str) -> None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        _run(["systemctl", "stop", f"{_timer(op_id)}.timer"])
-
-
-def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(argv, env=layout.ENVIRONMENT, check=False, capture_output=True, timeout=90)
+        way_back.run(["systemctl", "stop", f"{_timer(op_id)}.timer"])
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
@@ -231,16 +291,22 @@ def _check_began_after(op_id: str, began: int | None) -> None:
         raise NotProved("the change is not in place yet")
     if began is None:
         raise NotProved("it cannot be seen when this connection began; confirm over SSH")
-    if began <= int(applied):
+    if began <= int(json.loads(applied)["ticks"]):
         raise NotProved("this connection is older than the change; confirm over a new one")
 
 
-def rollback(op_id: str, then: Callable[[list[str]], object] | None = None) -> list[str]:
+def rollback(
+    op_id: str,
+    then: Callable[[list[str]], object] | None = None,
+    *,
+    at_boot: bool = False,
+    own: bool = False,
+) -> list[str]:
     """Put everything back; returns what could not be. Once: an operation that is over is not undone again.
 
     Until all is done it stays pending, so that it is done again after a crash; `then` is told what could not be put
-    back before it counts as done. Raises NotPending or Decided; OSError when there is no room to go on, which is worth
-    another attempt.
+    back before it counts as done. `own` says that the run itself asks, whose worker has ended. Raises NotPending or
+    Decided; OSError when there is no room to go on, which is worth another attempt.
     """
     with _alone():
         verdict = _verdict(op_id)
@@ -252,50 +318,14 @@ def rollback(op_id: str, then: Callable[[list[str]], object] | None = None) -> l
         manifest = _manifest(op_id)
         if not verdict:
             _decide(op_id, "rolling-back")
-        problems = _put_back(manifest)
-        if then:
-            then(problems)
+        attempt = way_back.Rollback(folder(op_id), manifest, then, at_boot=at_boot, own=own)
+        if manifest["packages"] != _packages():
+            attempt.problems.append("packages were installed, removed or upgraded meanwhile; those stay as they are")
+        attempt.carry_out()
         _end(op_id)
-        return problems
-
-
-def _put_back(manifest: dict[str, Any]) -> list[str]:
-    problems = []
-    for entry in reversed(manifest["paths"]):
-        try:
-            _with_room(lambda entry=entry: snapshots.put_back(entry))  # type: ignore[misc]  # mypy cannot infer the default
-        except OSError as error:
-            if _is_full(error):
-                raise
-            problems.append(f"{entry['path']}: {error.strerror}")
-    for name in manifest["after"]:
-        try:
-            done = _run(_AFTER[name])
-        except subprocess.TimeoutExpired:
-            problems.append(f"{name}: it does not end")
-            continue
-        if done.returncode:
-            problems.append(f"{name}: {done.stderr.decode('utf-8', 'replace').strip()[:200]}")
-    for user in manifest["new_users"]:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            _run(["userdel", "--force", user])
-    return problems
-
-
-def _is_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _with_room(step: Callable[[], None]) -> None:
-    """With the room that is set aside, where there is no other."""
-    try:
-        step()
-    except OSError as error:
-        if not _is_full(error):
-            raise
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(layout.BALLAST)
-        step()
+    if not at_boot:
+        _stop_timer(op_id)
+    return attempt.problems
 
 
 def roll_back_pending() -> None:
@@ -304,6 +334,11 @@ def roll_back_pending() -> None:
     if op_id:
         with contextlib.suppress(Decided, NotPending):
             rollback(op_id)
+
+
+def was_rolled_back(op_id: str) -> bool:
+    """Whether this operation was a safe change that has gone back, or is going back."""
+    return _verdict(op_id) == b"rolling-back"
 
 
 def status() -> dict[str, Any] | None:
@@ -317,7 +352,7 @@ def status() -> dict[str, Any] | None:
         return None
     deadline = int((store.read_file(f"{folder(op_id)}/deadline") or b"0").decode())
     return {
-        "state": "armed",
+        "state": "going back" if _verdict(op_id) else "armed",
         "op_id": op_id,
         "action": manifest["action"],
         "deadline": deadline,
@@ -344,7 +379,7 @@ def _decide(op_id: str, verdict: str) -> None:
     """
     if pending() != op_id:
         raise NotPending(f"no change {op_id} waits for confirmation")
-    _with_room(lambda: os.link(f"{folder(op_id)}/is-{verdict}", f"{folder(op_id)}/verdict"))
+    way_back.with_room(lambda: os.link(f"{folder(op_id)}/is-{verdict}", f"{folder(op_id)}/verdict"))
     store.sync_folder(folder(op_id))
 
 
@@ -352,11 +387,29 @@ def _end(op_id: str) -> None:
     """It waits no more; only the verdict is kept. Copies of what stood there may be private keys: they must not outlive
     their use. In this order, so that a crash in between leads here again.
     """
+    if _verdict(op_id) == b"confirmed":
+        with contextlib.suppress(NotPending):  # it was here before
+            _conclude(_manifest(op_id))
     _clear(op_id)
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(folder(op_id)):
             if name != "verdict":
                 os.unlink(f"{folder(op_id)}/{name}")
+
+
+def _conclude(manifest: Mapping[str, Any]) -> None:
+    """What counts only now that it is confirmed. A full disk costs a record, not the confirmation."""
+    import applied
+
+    then = json.loads(store.read_file(f"{folder(manifest['op_id'])}/then") or b"{}")
+    with contextlib.suppress(OSError):
+        written.remember(then.get("written", {}))
+        if then.get("base"):
+            applied.record(then["base"]["resource"], then["base"]["to"])
+    for entry in manifest["paths"]:
+        if entry["type"] == "aside":
+            with contextlib.suppress(OSError):
+                snapshots.put_back({"path": entry["aside"], "type": "tree"})
 
 
 def _clear(op_id: str) -> None:

@@ -33,7 +33,11 @@ _WITHHELD = "process_vm_readv process_vm_writev io_uring_setup io_uring_enter io
 #: Root without CAP_KILL may still signal root's processes: the executor, sshd. Whoever must end is killed from outside.
 _SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal"
 
-_DROP_IN = re.compile(r"/etc/systemd/system/[A-Za-z0-9@_-]+\.(?:service|timer|socket)\.d\Z")
+_DROP_IN = re.compile(
+    r"/etc/(?:systemd/system/[A-Za-z0-9@_-]+\.(?:service|timer|socket)\.d|systemd/journald\.conf\.d|motd\.d"
+    r"|serverflow/firewall)\Z"
+)
+_CONDITION = re.compile(r"\{([a-z-]+)=([a-z0-9-]+)\}")
 
 _HIDDEN = (layout.STATE, "/root/.ssh")
 
@@ -43,11 +47,14 @@ _GROWING = ("/srv/", "/home/", "/opt/", "/var/www/", "/var/lib/")
 
 def expand(patterns: Sequence[str], params: dict[str, Any]) -> list[str]:
     """`/etc/redis/redis-{name}.conf` with the parameters filled in; a list parameter gives one value for each of its
-    items.
+    items. `{kind=sshd}/etc/ssh/sshd_config.d` counts only where the parameter `kind` is `sshd`.
     """
     out: list[str] = []
     for pattern in patterns:
-        values = [pattern]
+        condition = _CONDITION.match(pattern)
+        if condition and params.get(condition.group(1)) != condition.group(2):
+            continue
+        values = [pattern[condition.end() :] if condition else pattern]
         for name, value in params.items():
             marker = "{" + name + "}"
             items = value if isinstance(value, list) else [value]
@@ -75,8 +82,9 @@ def open_folders(writes: Sequence[str]) -> list[str]:
 
 
 def make_drop_ins(writes: Sequence[str]) -> list[str]:
-    """Make the drop-in folders of units that are declared and missing (systemd.unit(5)): to declare all of
-    /etc/systemd/system instead would be to declare root. Returns those that were made.
+    """Make the drop-in folders that are declared and missing (systemd.unit(5), journald.conf(5), pam_motd(8)), and the
+    firewall's: to declare all of /etc/systemd/system or /etc/serverflow instead would be to declare root. Returns those
+    that were made.
     """
     missing = [path for path in writes if _DROP_IN.match(path) and not os.path.lexists(path)]
     for path in missing:
@@ -113,7 +121,10 @@ def properties(
     found += [f"InaccessiblePaths=-{path}" for pattern in hidden.FILES for path in glob.glob(pattern)]
     for folder in filter(os.path.isdir, hidden.SIFTED):
         found.append(f"TemporaryFileSystem={folder}:ro")
-        found += [f"BindReadOnlyPaths=-{path}" for path in hidden.shown(folder)]
+        # A file that is mounted by itself could not be replaced: what is written is there as a whole folder.
+        opened = tuple(f"{path}/" for path in folders if path.startswith(f"{folder}/"))
+        found += [f"BindReadOnlyPaths=-{path}" for path in hidden.shown(folder) if not path.startswith(opened)]
+        found += [f"BindPaths={path[:-1]}" for path in opened]
     found += [f"ReadWritePaths={folder}" for folder in folders]
     # An empty /run: every socket that root could ask for more lies there, also those that nobody thought of.
     found.append("TemporaryFileSystem=/run:ro")

@@ -43,8 +43,11 @@ _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _EPERM, _ENOSYS = 1, 38
 
 
-def program_for(machine: str) -> bytes | None:
-    """The filter as struct sock_filter[]; None on a machine whose system call numbers we do not know."""
+def program_for(machine: str, network: bool = False) -> bytes | None:
+    """The filter as struct sock_filter[]; None on a machine whose system call numbers we do not know.
+
+    Of sockets it leaves AF_UNIX, for D-Bus and the journal, and with `network` AF_INET and AF_INET6.
+    """
     if machine not in _DENIED:
         return None
     load, jump_equal, jump_if_any_bit, ret = 0x20, 0x15, 0x45, 0x06
@@ -60,15 +63,16 @@ def program_for(machine: str) -> bytes | None:
     program += [(jump_equal, 0, 1, _CLONE3), (ret, 0, 0, _ERRNO | _ENOSYS)]
     for number in sorted(_DENIED[machine].values()):
         program += [(jump_equal, 0, 1, number), (ret, 0, 0, _ERRNO | _EPERM)]
+    families = (1, 2, 10) if network else (1,)
     program += [
         (jump_equal, 0, 4, _CLONE[machine]),
         (load, 0, 0, 16),  # args[0], its low half: the flags
         (jump_if_any_bit, 0, 1, _NEW_NAMESPACES),
         (ret, 0, 0, _ERRNO | _EPERM),
         (ret, 0, 0, _ALLOW),
-        (jump_equal, 0, 3, _SOCKET[machine]),
-        (load, 0, 0, 16),  # args[0]: the address family; only AF_UNIX, for D-Bus and the journal
-        (jump_equal, 1, 0, 1),
+        (jump_equal, 0, len(families) + 2, _SOCKET[machine]),
+        (load, 0, 0, 16),  # args[0]: the address family
+        *((jump_equal, len(families) - number, 0, family) for number, family in enumerate(families)),
         (ret, 0, 0, _ERRNO | _EPERM),
         (ret, 0, 0, _ALLOW),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import secrets
 import time
 from typing import Any
@@ -13,6 +14,7 @@ import layout
 import receipt
 import store
 import trust_store
+from authorise import Pending
 from channel import Channel
 from messages import Denied, Trust, parse_trust
 from signing import HELLO, RECEIPT, Identity
@@ -125,6 +127,24 @@ class Session:
             return store.take_lock(name, wait_s, owner)
         except store.Busy as busy:
             raise Denied("locked", store.lock_story(str(busy))) from None
+
+
+def safe_change() -> Pending | None:
+    """The safe change that waits, and who signed it. And the last one after its end, for whoever asks again or too late
+    is to hear how it ended.
+    """
+    names = os.listdir(layout.SAFE)
+    if "pending" in names:
+        import safe
+
+        found = safe.pending_key()
+        if found:
+            return Pending(*found)
+    for name in names:
+        first = store.burned_by(name)
+        if first:
+            return Pending(name, first.signatures[0].public_key)
+    return None
 
 
 def fingerprint(public_key: bytes) -> str:

@@ -1,84 +1,358 @@
-"""What stood at a path, and putting it back: part of a safe change (safe.py)."""
+"""What stands at a path, and putting it back: type, mode, owner, times, extended attributes with ACLs, content.
+
+Paths are walked by descriptors, never through a link: some lie in folders that others own. What a rollback will need is
+whole and dressed on the disk before the change, so that going back is a rename, which takes no room.
+"""
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
+import re
+import shutil
 import stat
+from collections.abc import Iterator
 from typing import Any
 
 import store
+from serverflow_actions.kit import nofollow
+from serverflow_actions.kit.probe import HostError
+
+#: Values of the kernel, which look like files (proc(5)).
+VALUES = "/proc/sys/"
+#: ioctl_iflags(2): neither replaced nor removed, whoever asks.
+_GET_FLAGS, _IMMUTABLE, _APPEND_ONLY = 0x80086601, 0x10, 0x20
+_PART = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class NotPlain(Exception):
-    """Neither a plain file, nor a link, nor nothing."""
+class CannotKeep(Exception):
+    """A sentence: what stands there could not be put back."""
 
 
 def keep(path: str, copy: str) -> dict[str, Any]:
-    """What stands there, with its content at `copy`. Raises NotPlain."""
+    """What stands there, with its content at `copy`. Raises CannotKeep, and OSError where there is no room."""
+    if path.startswith(VALUES):
+        return _keep_value(path)
+    with _parent(path) as (folder, name):
+        found = _status(folder, name)
+        if found is None:
+            return {"path": path, "type": "absent"}
+        entry: dict[str, Any] = {
+            "path": path,
+            "mode": stat.S_IMODE(found.st_mode),
+            "uid": found.st_uid,
+            "gid": found.st_gid,
+            "mtime": found.st_mtime_ns,
+            "atime": found.st_atime_ns,
+            "xattrs": _xattrs(f"/proc/self/fd/{folder}/{name}"),
+        }
+        if stat.S_ISLNK(found.st_mode):
+            return {**entry, "type": "link", "target": os.readlink(name, dir_fd=folder)}
+        if stat.S_ISDIR(found.st_mode):
+            return {**entry, "type": "directory"}
+        _check_plain(path, folder, name, found)
+        return {**entry, "type": "file", "copy": copy, "sha256": _copy(folder, name, copy, entry)}
+
+
+def keep_folder(path: str, aside: str) -> dict[str, Any]:
+    """A folder that the change will move to `aside`, beside it. Raises CannotKeep."""
+    with _parent(path) as (folder, name):
+        found = _status(folder, name)
+        if found is None:
+            return {"path": path, "type": "absent"}
+        if not stat.S_ISDIR(found.st_mode):
+            raise CannotKeep(f"{path} is no folder")
+        if found.st_dev != os.fstat(folder).st_dev or path in _mount_points():
+            raise CannotKeep(f"{path} is a file system of its own (a mount point): it cannot be moved away and back")
+        return {"path": path, "type": "aside", "aside": aside}
+
+
+def move_aside(path: str, aside: str) -> None:
+    """Raises OSError with the reason."""
     try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        return {"path": path, "type": "absent"}
-    entry = {
-        "path": path,
-        "mode": stat.S_IMODE(found.st_mode),
-        "uid": found.st_uid,
-        "gid": found.st_gid,
-        "mtime": found.st_mtime_ns,
-    }
-    if stat.S_ISLNK(found.st_mode):
-        return {**entry, "type": "link", "target": os.readlink(path)}
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        raise NotPlain(f"{path} is not a plain file; it cannot be snapshot")
-    data = store.read_file(path) or b""
-    store.write_file(copy, data)
-    return {**entry, "type": "file", "copy": copy, "sha256": hashlib.sha256(data).hexdigest()}
+        with _parent(path) as (folder, name):
+            os.rename(name, os.path.basename(aside), src_dir_fd=folder, dst_dir_fd=folder)
+            nofollow.sync(folder)
+    except CannotKeep as error:
+        raise OSError(errno.ELOOP, str(error)) from error
+
+
+def fingerprint(path: str) -> str:
+    """What stands there in short, to tell whether somebody else has changed it; "" for nothing."""
+    if path.startswith(VALUES):
+        return _value(path) or ""
+    with contextlib.suppress(CannotKeep, OSError), _parent(path) as (folder, name):
+        found = _status(folder, name)
+        if found is None or stat.S_ISDIR(found.st_mode):
+            return "" if found is None else "directory"
+        if stat.S_ISLNK(found.st_mode):
+            return "link " + os.readlink(name, dir_fd=folder)
+        return "file " + _sha256(folder, name)
+    return ""
+
+
+def before(entry: dict[str, Any]) -> str:
+    """The fingerprint of what an entry keeps."""
+    told = {"file": "sha256", "link": "target"}.get(entry["type"])
+    if entry["type"] == "value":
+        return entry["value"] or ""
+    return f"{entry['type']} {entry[told]}" if told else _BARE[entry["type"]]
+
+
+_BARE = {"absent": "", "directory": "directory", "aside": "directory", "tree": ""}
+
+
+# --- putting back ----------------------------------------------------------------------------------------------------
 
 
 def put_back(entry: dict[str, Any]) -> None:
-    """By a rename, which takes no room, where both are on one file system. Again after a crash. Raises OSError."""
-    path = entry["path"]
-    if entry["type"] == "absent":
-        if os.path.lexists(path):
-            os.unlink(path)
-            store.sync_folder(os.path.dirname(path))
+    """So that all is as it was; again after a crash. Raises OSError with the reason."""
+    path, kind = entry["path"], entry["type"]
+    if kind == "value":
+        _write_value(entry)
         return
-    if entry["type"] == "link":
-        temporary = path + ".serverflow-restore"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        os.symlink(entry["target"], temporary)
-        os.rename(temporary, path)
-        return
-    if _sha256(path) == entry["sha256"]:
-        _dress(path, entry)  # never changed, or put back before a crash
-        return
-    if _sha256(entry["copy"]) != entry["sha256"]:
-        raise OSError(errno.EIO, "its snapshot is damaged")
-    _dress(entry["copy"], entry)
     try:
-        os.rename(entry["copy"], path)  # takes no room
+        with _parent(path) as (folder, name):
+            if folder >= 0:
+                _PUT_BACK[kind](entry, folder, name)
+                nofollow.sync(folder)
+            elif kind not in ("absent", "tree"):
+                raise FileNotFoundError(errno.ENOENT, "its folder is gone")
+    except CannotKeep as error:
+        raise OSError(errno.ELOOP, str(error)) from error
+
+
+def _remove(_: dict[str, Any], folder: int, name: str) -> None:
+    found = _status(folder, name)
+    if found is None:
+        return
+    if stat.S_ISDIR(found.st_mode):
+        os.rmdir(name, dir_fd=folder)
+    else:
+        os.unlink(name, dir_fd=folder)
+
+
+def _remove_tree(entry: dict[str, Any], folder: int, name: str) -> None:
+    found = _status(folder, name)
+    if found is not None and stat.S_ISDIR(found.st_mode):
+        nofollow.empty(name, folder)
+    _remove(entry, folder, name)
+
+
+def _return(entry: dict[str, Any], folder: int, name: str) -> None:
+    away = os.path.basename(entry["aside"])
+    if _status(folder, away) is not None:
+        os.rename(away, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _link(entry: dict[str, Any], folder: int, name: str) -> None:
+    found = _status(folder, name)
+    same = found is not None and stat.S_ISLNK(found.st_mode)
+    if same and os.readlink(name, dir_fd=folder) == entry["target"]:
+        return
+    temporary = f".{name[:200]}.serverflow-restore"
+    nofollow.unlink(temporary, folder)
+    os.symlink(entry["target"], temporary, dir_fd=folder)
+    os.chown(temporary, entry["uid"], entry["gid"], dir_fd=folder, follow_symlinks=False)
+    os.utime(temporary, ns=(entry["atime"], entry["mtime"]), dir_fd=folder, follow_symlinks=False)
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _directory(entry: dict[str, Any], folder: int, name: str) -> None:
+    if _status(folder, name) is None:
+        os.mkdir(name, 0o700, dir_fd=folder)
+    descriptor = os.open(name, _PART | os.O_DIRECTORY, dir_fd=folder)
+    try:
+        _dress(descriptor, entry)
+    finally:
+        os.close(descriptor)
+
+
+def _file(entry: dict[str, Any], folder: int, name: str) -> None:
+    if _is_as_kept(entry, folder, name):
+        return  # never changed, or put back before a crash
+    copy = entry["copy"]
+    with contextlib.suppress(FileNotFoundError):
+        if _sha256_of(copy) == entry["sha256"]:
+            _place(entry, folder, name)
+            return
+    raise OSError(errno.EIO, "its snapshot is damaged")
+
+
+def _place(entry: dict[str, Any], folder: int, name: str) -> None:
+    try:
+        os.rename(entry["copy"], name, dst_dir_fd=folder)  # takes no room
+        return
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        store.write_file(path, store.read_file(entry["copy"]) or b"", entry["mode"])
-        _dress(path, entry)
-    store.sync_folder(os.path.dirname(path))
-
-
-def _sha256(path: str) -> str:
-    """ "" for what is no plain file."""
+    temporary = f".{name[:200]}.serverflow-restore"
+    nofollow.unlink(temporary, folder)
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(entry["copy"], "rb") as source, open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            _dress(file.fileno(), entry)
+            os.fsync(file.fileno())
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        nofollow.unlink(temporary, folder)
+        raise
+
+
+_PUT_BACK = {
+    "absent": _remove,
+    "tree": _remove_tree,
+    "aside": _return,
+    "link": _link,
+    "directory": _directory,
+    "file": _file,
+}
+
+
+def _is_as_kept(entry: dict[str, Any], folder: int, name: str) -> bool:
+    found = _status(folder, name)
+    if found is None or not stat.S_ISREG(found.st_mode):
+        return False
+    have = (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_mtime_ns)
+    return (
+        have == (entry["mode"], entry["uid"], entry["gid"], entry["mtime"])
+        and _xattrs(f"/proc/self/fd/{folder}/{name}") == entry["xattrs"]
+        and _sha256(folder, name) == entry["sha256"]
+    )
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _parent(path: str) -> Iterator[tuple[int, str]]:
+    """The folder that holds the path, as a descriptor, and the last part's name. -1 where there is no such folder."""
+    try:
+        folder, name = nofollow.open_parent(path)
+    except FileNotFoundError:
+        yield -1, os.path.basename(path)
+        return
+    except HostError as error:
+        raise CannotKeep(str(error)) from None
+    try:
+        yield folder, name
+    finally:
+        os.close(folder)
+
+
+def _status(folder: int, name: str) -> os.stat_result | None:
+    if folder < 0:
+        return None
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _check_plain(path: str, folder: int, name: str, found: os.stat_result) -> None:
+    """Raises CannotKeep for what a rename cannot put back as it was."""
+    if not stat.S_ISREG(found.st_mode):
+        raise CannotKeep(f"{path} is neither a file, nor a folder, nor a link: it cannot be put back")
+    if found.st_nlink > 1:
+        raise CannotKeep(f"{path} has {found.st_nlink} names (hard links): putting it back would part them")
+    if path in _mount_points():
+        raise CannotKeep(f"{path} is mounted there (a bind mount): it cannot be replaced")
+    descriptor = os.open(name, _PART, dir_fd=folder)
+    try:
+        flags = bytearray(8)
+        with contextlib.suppress(OSError):  # a file system without such flags
+            fcntl.ioctl(descriptor, _GET_FLAGS, flags)
+    finally:
+        os.close(descriptor)
+    if int.from_bytes(flags[:4], "little") & (_IMMUTABLE | _APPEND_ONLY):
+        raise CannotKeep(f"{path} is immutable (chattr(1)): somebody wants it to stay as it is")
+
+
+def _mount_points() -> set[str]:
+    """proc_pid_mountinfo(5): the fifth field, with blanks and backslashes in octal."""
+    text = (store.read_file("/proc/self/mountinfo") or b"").decode("utf-8", "replace")
+    fields = (line.split(" ") for line in text.splitlines())
+    return {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), parts[4]) for parts in fields}
+
+
+def _copy(folder: int, name: str, copy: str, entry: dict[str, Any]) -> str:
+    """The file with all its attributes, on the disk; returns its SHA-256."""
+    digest = hashlib.sha256()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, _PART, dir_fd=folder), "rb") as source, open(os.open(copy, flags, 0o600), "wb") as file:
+        for chunk in iter(lambda: source.read(1 << 20), b""):
+            digest.update(chunk)
+            file.write(chunk)
+        file.flush()
+        _dress(file.fileno(), entry)
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _dress(descriptor: int, entry: dict[str, Any]) -> None:
+    """Owner before mode, which chown may clear; attributes then, times last."""
+    os.fchown(descriptor, entry["uid"], entry["gid"])
+    os.fchmod(descriptor, entry["mode"])
+    path = f"/proc/self/fd/{descriptor}"
+    have = _xattrs(path, follow=True)
+    for attribute in have.keys() - entry["xattrs"].keys():
+        os.removexattr(descriptor, attribute)
+    for attribute, value in entry["xattrs"].items():
+        if have.get(attribute) != value:
+            os.setxattr(descriptor, attribute, base64.b64decode(value))
+    os.utime(descriptor, ns=(entry["atime"], entry["mtime"]))
+
+
+def _xattrs(path: str, follow: bool = False) -> dict[str, str]:
+    """xattr(7), POSIX ACLs among them (system.posix_acl_access)."""
+    try:
+        names = os.listxattr(path, follow_symlinks=follow)
+        return {
+            name: base64.b64encode(os.getxattr(path, name, follow_symlinks=follow)).decode() for name in sorted(names)
+        }
+    except OSError:  # a file system without them
+        return {}
+
+
+def _sha256(folder: int, name: str) -> str:
+    with open(os.open(name, _PART, dir_fd=folder), "rb") as file:
+        return _digest(file)
+
+
+def _sha256_of(path: str) -> str:
+    with open(os.open(path, _PART), "rb") as file:
+        return _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: file.read(1 << 20), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+# --- values of the kernel --------------------------------------------------------------------------------------------
+
+
+def _keep_value(path: str) -> dict[str, Any]:
+    return {"path": path, "type": "value", "value": _value(path)}
+
+
+def _value(path: str) -> str | None:
+    try:
+        with open(os.open(path, _PART), "rb") as file:
+            return file.read(65536).decode("ascii", "replace")
     except OSError:
-        return ""
+        return None
 
 
-def _dress(path: str, entry: dict[str, Any]) -> None:
-    os.chown(path, entry["uid"], entry["gid"])
-    os.chmod(path, entry["mode"])
-    os.utime(path, ns=(entry["mtime"], entry["mtime"]))
+def _write_value(entry: dict[str, Any]) -> None:
+    if entry["value"] is not None and _value(entry["path"]) != entry["value"]:
+        with open(os.open(entry["path"], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as file:
+            file.write(entry["value"].encode())

@@ -9,6 +9,8 @@ A case is data: `params`, the `host` as found (see fakehost.Server.add), and wha
     output    what a read streams
     after     state of files, units, users, packages afterwards; null is "not there"
     error     `code`, and a part of its `message`
+
+With `safe` the case is a safe change: see test_footprints.py, which makes one of each case.
 """
 
 from __future__ import annotations
@@ -73,19 +75,20 @@ def _read(action: Action, params: Params, server: Server, expect: dict[str, Any]
 
 
 def _change(action: Action, params: Params, server: Server, expect: dict[str, Any], case: dict[str, Any]) -> None:
-    before = server.snapshot()
+    before, safe = server.snapshot(), case.get("safe", False)
+    probe = FakeProbe(server, safe=safe)
     try:
-        plan = engine.forecast(action, params, FakeProbe(server))
-        again = engine.forecast(action, params, FakeProbe(server))
+        plan = engine.forecast(action, params, probe)
+        again = engine.forecast(action, params, probe)
     finally:
         assert server == before, "check mode changed the server"
     _same([_line(change) for change in plan.changes], expect.get("changes", []), "forecast")
     assert plan.plan_sha256 == again.plan_sha256, "two forecasts of one state differ"
 
-    powers = _powers(action, case["params"], server)
+    powers = powers_of(action, case["params"], server)
     told: list[dict[str, Any]] = []
-    host = FakeHost(server, powers)
-    done = engine.run(action, params, FakeProbe(server), host, told.append, plan.plan_sha256)
+    host = FakeHost(server, powers, safe=safe)
+    done = engine.run(action, params, probe, host, told.append, plan.plan_sha256, host.arm if safe else None)
     _same([_line(change) for change in done.changes], expect.get("run", expect.get("changes", [])), "run")
     _same([c["change"] for c in told if c["t"] == "change"], [c.as_json() for c in done.changes], "told while it ran")
     _contains(done.data, expect.get("data", {}))
@@ -95,14 +98,17 @@ def _change(action: Action, params: Params, server: Server, expect: dict[str, An
     _same(described(server, expect.get("after", {})), expect.get("after", {}), "afterwards")
 
     if action.kind == "change" and not case["params"].get("new-password"):
-        _quiet(action, params, server, powers)
+        _quiet(action, params, server, powers, safe)
+        if safe:
+            return  # a crash in the middle of a safe change is rolled back
         _survives_crashes(action, params, before, powers, host.writes, expect)
 
 
-def _quiet(action: Action, params: Params, server: Server, powers: Powers) -> None:
+def _quiet(action: Action, params: Params, server: Server, powers: Powers, safe: bool = False) -> None:
     """Applying twice changes nothing the second time."""
-    host = FakeHost(server, powers)
-    second = engine.run(action, params, FakeProbe(server), host, lambda _: None)
+    host = FakeHost(server, powers, safe=safe)
+    probe = FakeProbe(server, safe=safe)
+    second = engine.run(action, params, probe, host, lambda _: None, arm=host.arm if safe else None)
     _same([_line(change) for change in second.changes], [], "second run")
     assert host.writes == 0, "the second run wrote something"
 
@@ -123,10 +129,15 @@ def _survives_crashes(
         _quiet(action, params, server, powers)
 
 
-def _powers(action: Action, raw: dict[str, Any], server: Server) -> Powers:
+def powers_of(action: Action, raw: dict[str, Any], server: Server) -> Powers:
+    """What the sandbox and the broker let this action do, with these parameters."""
+
     def filled(patterns: tuple[str, ...]) -> tuple[str, ...]:
         values = {f"{{{name}}}": str(value) for name, value in raw.items()}
-        return tuple(values.get(pattern, _fill(pattern, values)) for pattern in patterns)
+        # `{kind=sshd}/etc/ssh/sshd_config.d` counts only where `kind` is `sshd`.
+        met = {f"{{{name}={value}}}": "" for name, value in raw.items() if any("=" in each for each in patterns)}
+        found = (values.get(pattern, _fill(pattern, {**met, **values})) for pattern in patterns)
+        return tuple(pattern for pattern in found if not pattern.startswith("{"))
 
     writes = filled(action.writes)
     if action.run_as == "app":

@@ -14,7 +14,9 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+from serverflow_actions.kit.firewall import UNIT_FILE, UNIT_TEXT
 from serverflow_actions.kit.probe import FileState, HostError, Result, UnitState, UserState
+from serverflow_actions.kit.undo import Footprint
 
 _RUNNING = ("active", "reloading", "activating")
 
@@ -52,6 +54,9 @@ class Server:
     blobs: dict[str, bytes] = field(default_factory=dict)
     disks: dict[str, list[int]] = field(default_factory=dict)
     rebooted: bool = False
+    written: dict[str, str] = field(default_factory=dict)
+    kept: list[tuple[str, bytes]] = field(default_factory=list)
+    aside: dict[str, dict[str, Entry]] = field(default_factory=dict)
 
     def snapshot(self) -> Server:
         return deepcopy(self)
@@ -86,8 +91,14 @@ class Server:
         self.failing += tuple(described.get("failing", ()))
         for text in described.get("blobs", []):
             self.blobs[hashlib.sha256(text.encode()).hexdigest()] = text.encode()
+        for path, text in described.get("written", {}).items():
+            self.written[path] = hashlib.sha256(text.encode()).hexdigest()
         for path in described.get("absent", []):
             self.files.pop(path)
+
+    def at(self, path: str) -> dict[str, Entry]:
+        """What stands at the path and below it."""
+        return {p: entry for p, entry in self.files.items() if p == path or p.startswith(f"{path}/")}
 
     def put(self, path: str, entry: Entry) -> None:
         parent = posixpath.dirname(path)
@@ -119,7 +130,17 @@ def debian(described: dict[str, Any]) -> Server:
         {
             "users": {"root": {"uid": 0, "home": "/root"}, "nobody": {"uid": 65534, "home": "/nonexistent"}},
             "groups": ["sudo", "docker", "users", "www-data"],
-            "folders": {path: {} for path in ("/srv", "/home", "/tmp", "/etc/systemd/system", "/etc/serverflow/apps")},
+            "folders": {
+                path: {}
+                for path in (
+                    "/srv",
+                    "/home",
+                    "/tmp",
+                    "/etc/systemd/system",
+                    "/etc/serverflow/apps",
+                    "/etc/serverflow/firewall",
+                )
+            },
             "files": {
                 "/var/lib/dpkg/status": "",
                 "/etc/shells": ["/bin/sh", "/bin/bash"],
@@ -143,10 +164,14 @@ def debian(described: dict[str, Any]) -> Server:
 class FakeProbe:
     """Probe."""
 
-    def __init__(self, server: Server, forecasting: bool = True) -> None:
+    def __init__(self, server: Server, forecasting: bool = True, safe: bool = False) -> None:
         self._server = server
         self._forecasting = forecasting
         self._generated = 0
+        self.safe = safe
+
+    def written(self, path: str) -> str | None:
+        return self._server.written.get(path)
 
     def stat(self, path: str) -> FileState | None:
         entry = self._server.files.get(self._resolved_parent(path))
@@ -272,13 +297,20 @@ class Crash(Exception):
 class FakeHost(FakeProbe):
     """Host. After `fuse` writes the next one ends in a Crash, before it has any effect."""
 
-    def __init__(self, server: Server, powers: Powers, fuse: int = -1) -> None:
-        super().__init__(server, forecasting=False)
+    def __init__(self, server: Server, powers: Powers, fuse: int = -1, safe: bool = False) -> None:
+        super().__init__(server, forecasting=False, safe=safe)
         self._powers = powers
         self._fuse = fuse
         self.writes = 0
+        self.armed: Footprint | None = None
+
+    def arm(self, footprint: Footprint) -> None:
+        """The broker's verb of that name: once, and before anything is written."""
+        assert self.safe and self.armed is None and self.writes == 0
+        self.armed = footprint
 
     def _act(self) -> None:
+        assert not self.safe or self.armed, "a safe change wrote before it was armed"
         if self.writes == self._fuse:
             raise Crash
         self.writes += 1
@@ -304,6 +336,7 @@ class FakeHost(FakeProbe):
         self._known(owner, group)
         self._may_write(path)
         self._server.files[path] = Entry("file", data, mode, owner, group, self._server.now)
+        self._server.written[path] = hashlib.sha256(data).hexdigest()
 
     def make_folder(self, path: str, mode: int, owner: str, group: str) -> None:
         self._known(owner, group)
@@ -323,8 +356,21 @@ class FakeHost(FakeProbe):
 
     def remove_tree(self, path: str, keep_root: bool = False) -> None:
         self._may_write(path)
-        for below in [p for p in self._server.files if p.startswith(f"{path}/") or (p == path and not keep_root)]:
+        for below in self._server.at(path):
+            if below != path or not keep_root:
+                del self._server.files[below]
+
+    def put_aside(self, path: str) -> None:
+        self._act()
+        if not self.armed or path not in self.armed.aside:
+            raise HostError(f"{path} is not among what this change may put aside")
+        self._server.aside[path] = self._server.at(path)
+        for below in self._server.aside[path]:
             del self._server.files[below]
+
+    def keep_aside(self, path: str) -> None:
+        self._act()
+        self._server.kept.append((path, self._server.files[path].content))
 
     def execute(self, argv: Sequence[str], input: bytes = b"", timeout: int = 600) -> Result:
         self._act()
@@ -350,7 +396,7 @@ class FakeHost(FakeProbe):
         changed: dict[str, dict[str, Any]] = {
             "start": {} if found.active in _RUNNING else active,
             "restart": active,
-            "reload": {},
+            "reload": {"reloaded": self._server.now},
             "stop": stopped,
             "enable": {"enabled": "enabled"},
             "disable": {"enabled": "disabled"},
@@ -405,7 +451,9 @@ class FakeHost(FakeProbe):
                 else None
             )
             self._server.add_user(name, uid=uid, **fields)
-            self._server.put(self._server.users[name].home, Entry("directory", b"", 0o700, name, name))
+            home = self._server.users[name].home
+            if home not in self._server.files:  # useradd(8) leaves one that is there as it is
+                self._server.put(home, Entry("directory", b"", 0o700, name, name))
         elif verb == "user-change":
             changed: dict[str, Any] = {key: tuple(value) if key == "groups" else value for key, value in fields.items()}
             self._server.users[name] = self._server.users[name]._replace(**changed)
@@ -413,7 +461,7 @@ class FakeHost(FakeProbe):
             gone = self._server.users.pop(name)
             self._server.groups.discard(name)
             if fields.pop("remove_home"):
-                for path in [p for p in self._server.files if p == gone.home or p.startswith(f"{gone.home}/")]:
+                for path in self._server.at(gone.home):
                     del self._server.files[path]
         else:
             raise HostError(f"accounts cannot be asked to {verb}")
@@ -425,6 +473,12 @@ class FakeHost(FakeProbe):
         if verb == "hostname":
             for path in ("/etc/hostname", "/proc/sys/kernel/hostname"):
                 self._server.files[path].content = f"{value}\n".encode()
+        elif verb == "firewall-unit":
+            if value == "present":
+                self._server.put(UNIT_FILE, Entry(content=UNIT_TEXT.encode(), mtime=self._server.now))
+            else:
+                self._server.files.pop(UNIT_FILE, None)
+            self._reload_units()
         elif verb == "timezone":
             self._server.files["/etc/localtime"] = Entry("link", target=f"/usr/share/zoneinfo/{value}")
             if "/etc/timezone" in self._server.files:

@@ -9,6 +9,7 @@ import pwd
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,34 @@ def test_large_files_are_hashed_but_not_read(tmp_path: Path) -> None:
     assert HOST.digest(str(tmp_path / "big")) == hashlib.sha256(data).hexdigest()
     with pytest.raises(HostError, match="larger than 4 MiB"):
         HOST.read(str(tmp_path / "big"))
+
+
+class Asked:
+    """The executor's side, which only notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def call(self, verb: str, **arguments: Any) -> dict[str, Any]:
+        self.calls.append((verb, arguments))
+        return {}
+
+
+def test_putting_and_keeping_aside_is_asked_of_the_executor() -> None:
+    broker = Asked()
+    host = LocalHost(broker)
+    host.put_aside("/srv/a")
+    host.keep_aside("/srv/f")
+    assert broker.calls == [("put-aside", {"path": "/srv/a"}), ("keep-aside", {"path": "/srv/f"})]
+
+
+def test_what_was_written_is_as_told_and_as_written_since(tmp_path: Path) -> None:
+    path = str(tmp_path / "f")
+    host = LocalHost(safe=True, written={path: "old", "/etc/other": "x"})
+    assert (host.safe, host.written(path), host.written("/no")) == (True, "old", None)
+    host.write(path, b"new", 0o600, ME, US)
+    assert host.written(path) == host.digest(path) and host.written("/etc/other") == "x"
+    assert (LocalProbe().safe, LocalProbe().written(path)) == (False, None)
 
 
 def test_what_is_not_there_is_none_or_empty(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_reads_declare_no_power(action: Action) -> None:
 def test_placeholders_name_required_parameters(action: Action) -> None:
     required = {param.name for param in action.params if param.required}
     for pattern in (*action.writes, *action.units, *action.packages, *action.reads):
-        assert set(re.findall(r"\{(.*?)\}", pattern)) <= required
+        assert set(re.findall(r"\{([a-z-]*)(?:=[a-z0-9-]+)?\}", pattern)) <= required
 
 
 @each_action

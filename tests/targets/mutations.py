@@ -227,7 +227,7 @@ MUTATIONS: dict[str, Mutation] = {
         (
             (
                 "safe.py",
-                'entries = [snapshots.keep(path, f"{folder(op_id)}/{number}") for number, path in enumerate(paths)]',
+                'entries = list(_entries(op_id, footprint))',
                 "entries = []",
             ),
         ),

@@ -18,6 +18,8 @@ from .conftest import DAY, NOW, Fleet, encode
 
 Sign = Callable[..., verify.Signed]
 
+OWN, OTHERS = "01J0000000000000000000000B", "01J0000000000000000000000C"
+
 
 def judge(fleet: Fleet, signed: verify.Signed, **changes: Any) -> authorise.Verified:
     world: dict[str, Any] = {
@@ -157,6 +159,64 @@ def test_an_expired_key_is_told_only_to_its_holder(fleet: Fleet, signed: Sign) -
     forged = frame(fleet, signed, ATTACKS["altered after signing"])
     with pytest.raises(verify.Refused):
         judge(fleet, forged, now_ms=NOW + 90 * DAY)
+
+
+def ending(fleet: Fleet, **changes: Any) -> dict[str, Any]:
+    """ci confirms its own change, for which it has no grant."""
+    body = {"action": "safe.confirm", "action_version": 1, "params": {"op": OWN}, **changes}
+    registry = {"v": 1, "actions": {name: {"version": 1} for name in ("safe.confirm", "safe.rollback", "safe.show")}}
+    waiting = authorise.Pending(OWN, fleet.ci.public_key)
+    return {"body": fleet.command(**body), "bundle_registry": registry, "pending": waiting}
+
+
+@pytest.mark.parametrize("action", ["safe.confirm", "safe.rollback"])
+def test_whoever_made_the_change_that_waits_may_end_it(fleet: Fleet, signed: Sign, action: str) -> None:
+    world = ending(fleet, action=action)
+    frame = signed(encode(world.pop("body")), fleet.ci)
+    verified = judge(fleet, frame, **world)
+    assert verified.key.public_key == fleet.ci.public_key
+    authorise.verify_again(
+        frame, verified.command, verified.entry, trust=fleet.server_trust, now_ms=NOW, pending=world["pending"]
+    )
+    with pytest.raises(messages.Denied, match="may not run"):
+        authorise.verify_again(frame, verified.command, verified.entry, trust=fleet.server_trust, now_ms=NOW)
+
+
+NOT_ITS_OWN: dict[str, dict[str, Any]] = {
+    "nothing waits": {"pending": lambda fleet: None},
+    "somebody else's": {"pending": lambda fleet: authorise.Pending(OWN, fleet.ana.public_key)},
+    "nobody's": {"pending": lambda fleet: authorise.Pending(OWN, b"")},
+    "another operation": {"params": {"op": OTHERS}},
+    "no operation": {"params": {}},
+    "a list": {"params": {"op": [OWN]}},
+    "more parameters": {"params": {"op": OWN, "app": "shop"}},
+    "another action": {"action": "safe.show"},
+}
+
+
+@pytest.mark.parametrize("name", NOT_ITS_OWN)
+def test_nobody_ends_the_change_of_others_without_a_grant(fleet: Fleet, signed: Sign, name: str) -> None:
+    changes = dict(NOT_ITS_OWN[name])
+    waiting = changes.pop("pending", None)
+    world = ending(fleet, **changes)
+    if waiting:
+        world["pending"] = waiting(fleet)
+    frame = signed(encode(world.pop("body")), fleet.ci)
+    with pytest.raises(messages.Denied) as denied:
+        judge(fleet, frame, **world)
+    assert denied.value.code == "not-granted"
+
+
+def test_a_grant_covers_the_changes_of_all(fleet: Fleet, signed: Sign) -> None:
+    world = ending(fleet)
+    assert judge(fleet, signed(encode(world.pop("body")), fleet.ana), **world)
+
+
+def test_a_key_that_has_expired_ends_nothing(fleet: Fleet, signed: Sign) -> None:
+    world = ending(fleet)
+    with pytest.raises(messages.Denied) as denied:
+        judge(fleet, signed(encode(world.pop("body")), fleet.ci), now_ms=NOW + 90 * DAY, **world)
+    assert denied.value.code == "key-expired"
 
 
 def test_scheduling_what_it_may_run(fleet: Fleet, signed: Sign) -> None:
@@ -343,6 +403,8 @@ def test_a_wait_is_followed_by_another_look(fleet: Fleet, signed: Sign) -> None:
         ("redis.{name}", "user.cache", False),
         ("package.all", "package.all", True),
         ("package.all", "package.cache", False),
+        ("config.{kind}", "config.cache", False),
+        ("config.{name}", "config.cache", True),
         ("", "redis.cache", False),
     ],
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import layout
 import safe
 import store
+import written
 
 OP, OTHER = "01J0000000000000000000000A", "01J0000000000000000000000B"
 LATER = 1 << 60  # ticks
@@ -25,7 +28,8 @@ def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("safe", "etc", "bin"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(layout, "SAFE", str(tmp_path / "safe"))
-    monkeypatch.setattr(layout, "BALLAST", str(tmp_path / "ballast"))
+    for name in ("ballast", "kept", "written", "applied"):
+        monkeypatch.setattr(layout, name.upper(), str(tmp_path / name))
     monkeypatch.setattr(layout, "ENVIRONMENT", {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
     for program in ("systemd-run", "systemctl"):
         put_program(tmp_path, program, "exit 0")
@@ -86,8 +90,39 @@ def test_nor_at_once(etc: Path) -> None:
     assert kept() == ["verdict"]
 
 
-@pytest.mark.parametrize("step", ["_put_back", "_end", "_clear"])
-def test_a_rollback_that_was_cut_off_goes_on(etc: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def steps() -> list[str]:
+    return [str(step) for step in json.loads((Path(safe.folder(OP)) / "manifest").read_text())["steps"]]
+
+
+def test_a_rollback_that_is_cut_off_at_any_step_goes_on(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step of the journal's own list says that it begins, so each can be cut off."""
+
+    class Killed(BaseException):
+        pass
+
+    change(etc)
+    todo = [*steps(), "over"]
+    assert [step.split(" ")[0] for step in todo] == ["path", "path", "after", "receipt", "over"]
+    for step in todo:
+        begun: list[str] = []
+
+        def audit(event: str, name: object, *_: object, step: str = step, begun: list[str] = begun) -> None:
+            if event == "serverflow.rollback":
+                begun.append(str(name))
+                if name == step:
+                    raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "audit", audit)
+            with pytest.raises(Killed):
+                safe.rollback(OP)
+        assert begun[-1] == step and safe.pending() == OP
+    assert safe.rollback(OP) == []
+    assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+
+
+@pytest.mark.parametrize("step", ["_end", "_clear"])
+def test_a_rollback_that_is_cut_off_at_its_end_goes_on(etc: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     class Killed(BaseException):
         pass
 
@@ -102,6 +137,37 @@ def test_a_rollback_that_was_cut_off_goes_on(etc: Path, monkeypatch: pytest.Monk
     assert safe.pending() == OP
     assert safe.rollback(OP) == []
     assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+
+
+def test_what_somebody_else_changed_meanwhile_is_kept_and_told(etc: Path) -> None:
+    change(etc)
+    for name in ("key", "new"):
+        (etc / name).write_text("an administrator's")
+    problems = safe.rollback(OP)
+    assert content(etc) == {"key": "old"}
+    assert len(problems) == 2 and all("changed by somebody else meanwhile" in problem for problem in problems)
+    kept_aside = sorted(Path(layout.KEPT).iterdir())
+    assert [path.read_text() for path in kept_aside] == ["an administrator's"] * 2
+
+
+def test_what_counts_only_once_it_is_confirmed(etc: Path) -> None:
+    """The record of what was written, and the folder that was moved away."""
+    (etc / "home").mkdir()
+    (etc / "home/file").write_text("x")
+    away = safe.aside_of(OP, str(etc / "home"))
+    for op_id, verdict in ((OP, "rolled back"), (OTHER, "confirmed")):
+        away = safe.aside_of(op_id, str(etc / "home"))
+        safe.begin(op_id, "user.remove", 60, {"paths": [], "aside": [str(etc / "home")], "after": []}, key="00")
+        assert safe.pending_key() == (op_id, b"\0")
+        os.rename(etc / "home", away)
+        safe.settle(op_id, {"written": {"/etc/x": "a" * 64}, "base": None})
+        if verdict == "confirmed":
+            safe.confirm(op_id, LATER)
+        else:
+            safe.rollback(op_id)
+        assert (etc / "home/file").exists() == (verdict == "rolled back")
+        assert written.known() == ({} if verdict == "rolled back" else {"/etc/x": "a" * 64})
+        assert not os.path.exists(away)
 
 
 # --- arming ----------------------------------------------------------------------------------------------------------
@@ -150,9 +216,15 @@ def test_one_change_at_a_time(etc: Path) -> None:
     assert safe.pending() == OP and kept(OTHER) == []
 
 
-def test_copies_of_changes_that_never_began_do_not_stay(etc: Path) -> None:
+def raise_interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_copies_of_changes_that_never_began_do_not_stay(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that was killed between the snapshot and the timer."""
-    safe.snapshot(OP, "server.rekey", [str(etc / "key")], [], [])
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        patch.setattr(safe, "_arm", raise_interrupt)
+        change(etc)
     assert "0" in kept()
     safe.tidy()
     assert kept() == []
@@ -228,7 +300,7 @@ def test_what_finds_no_room_at_all_is_tried_again(etc: Path, monkeypatch: pytest
     told: list[list[str]] = []
     with monkeypatch.context() as patch:
 
-        def full(source: str, target: str) -> None:
+        def full(*_: object, **__: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         patch.setattr(os, "rename", full)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from .engine import Refused
 from .probe import HostError, Probe
+from .refused import Refused
 
 FOLDER = "/etc/serverflow/apps"
 

@@ -142,6 +142,17 @@ def address(raw: Any) -> str:
     return cidr(raw)
 
 
+def rule(raw: Any) -> str:
+    """What a firewall is told, `PORT[-PORT]/tcp|udp [from NETWORK]`, in its usual form."""
+    pattern = r"([0-9]{1,5})(?:-([0-9]{1,5}))?/(tcp|udp)(?: from ([0-9a-fA-F:./]{2,49}))?"
+    match = _whole(raw, pattern, "a firewall rule such as 443/tcp or 8000-8100/udp from 10.0.0.0/8")
+    first, last = port(match.group(1)), port(match.group(2) or match.group(1))
+    if first > last:
+        raise ValueError(f"{_shown(raw)} is no range of ports: {first} is more than {last}")
+    ports = str(first) if first == last else f"{first}-{last}"
+    return f"{ports}/{match.group(3)}" + (f" from {cidr(match.group(4))}" if match.group(4) else "")
+
+
 def sshkey(raw: Any) -> str:
     """A public key as in authorized_keys(5), `TYPE BASE64 [COMMENT]`: options and unknown types are refused."""
     match = _whole(
@@ -186,4 +197,5 @@ TYPES: dict[str, Callable[[Any], Any]] = {
     "duration": duration, "unit": unit, "path": path, "relpath": relpath, "sshkey": sshkey, "fingerprint": fingerprint,
     "label": label, "name": name, "username": username, "gecos": gecos, "package": package, "hostname": hostname,
     "timezone": timezone, "mode": mode, "ulid": ulid, "sha256": sha256, "cidr": cidr, "address": address,
+    "rule": rule,
 }  # fmt: skip

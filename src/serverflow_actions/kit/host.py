@@ -16,7 +16,7 @@ import secrets
 import stat as stat_module
 import subprocess
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from . import nofollow
@@ -35,13 +35,26 @@ READ_LIMIT = 4 * 1024 * 1024
 class LocalProbe:
     """The real server. `broker` answers for units when the sandbox hides systemd; without one systemctl is asked.
 
-    `blobs` is the folder with the command's blobs, each named by its SHA-256.
+    `blobs` is the folder with the command's blobs, each named by its SHA-256. `safe` says that what is done undoes
+    itself unless it is confirmed; `written` is path → SHA-256 of what ServerFlow last wrote.
     """
 
-    def __init__(self, broker: Broker | None = None, forecasting: bool = True, blobs: str = "") -> None:
+    def __init__(
+        self,
+        broker: Broker | None = None,
+        forecasting: bool = True,
+        blobs: str = "",
+        safe: bool = False,
+        written: Mapping[str, str] | None = None,
+    ) -> None:
         self._broker = broker
         self._forecasting = forecasting
         self._blobs = blobs
+        self._written = dict(written or {})
+        self.safe = safe
+
+    def written(self, path: str) -> str | None:
+        return self._written.get(path)
 
     def stat(self, path: str) -> FileState | None:
         try:
@@ -152,8 +165,14 @@ class LocalProbe:
 class LocalHost(LocalProbe):
     """Writes through descriptors, see nofollow.py."""
 
-    def __init__(self, broker: Broker | None = None, blobs: str = "") -> None:
-        super().__init__(broker, forecasting=False, blobs=blobs)
+    def __init__(
+        self,
+        broker: Broker | None = None,
+        blobs: str = "",
+        safe: bool = False,
+        written: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(broker, forecasting=False, blobs=blobs, safe=safe, written=written)
 
     def write(self, path: str, data: bytes, mode: int, owner: str, group: str) -> None:
         with _parent(path, "written") as (folder, name):
@@ -168,6 +187,8 @@ class LocalHost(LocalProbe):
             except BaseException:
                 nofollow.unlink(temporary, folder)
                 raise
+        # A later step of the same run must not take this for a change by hand.
+        self._written[path] = hashlib.sha256(data).hexdigest()
 
     def make_folder(self, path: str, mode: int, owner: str, group: str) -> None:
         with _parent(path, "made") as (folder, name):
@@ -194,6 +215,12 @@ class LocalHost(LocalProbe):
             nofollow.empty(name, folder)
             if not keep_root:
                 os.rmdir(name, dir_fd=folder)
+
+    def put_aside(self, path: str) -> None:
+        self._ask("put-aside", path=path)
+
+    def keep_aside(self, path: str) -> None:
+        self._ask("keep-aside", path=path)
 
     def execute(self, argv: Sequence[str], input: bytes = b"", timeout: int = 600) -> Result:
         return run_program(argv, input, timeout)
@@ -316,7 +343,7 @@ def stream_program(argv: Sequence[str]) -> Generator[bytes, None, None]:
 
 _SHOWN = (
     "Id,LoadState,ActiveState,SubState,UnitFileState,Description,MainPID,MemoryCurrent,Result,NeedDaemonReload,"
-    "ActiveEnterTimestampMonotonic"
+    "ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic,ReloadResult"
 )
 
 
@@ -336,21 +363,26 @@ def _unit_state(block: dict[str, str]) -> UnitState:
         # systemd prints 2^64-1 for "not set".
         return int(text) if text.isdigit() and int(text) < 1 << 63 else 0
 
-    monotonic = number("ActiveEnterTimestampMonotonic")
     running = block.get("ActiveState") in ("active", "reloading")
-    since = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + monotonic / 1e6 if running and monotonic else 0.0
+    boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+    def moment(key: str) -> float:
+        return boot + number(key) / 1e6 if running and number(key) else 0.0
+
+    reload_failed = block.get("ReloadResult", "success") != "success"
     return UnitState(
         name=block["Id"],
         load=block.get("LoadState", ""),
         active=block.get("ActiveState", ""),
         sub=block.get("SubState", ""),
         enabled=block.get("UnitFileState", ""),
-        since=since,
+        since=moment("ActiveEnterTimestampMonotonic"),
         description=block.get("Description", ""),
         pid=number("MainPID"),
         memory=number("MemoryCurrent"),
         result=block.get("Result", ""),
         stale=block.get("NeedDaemonReload") == "yes",
+        reloaded=0.0 if reload_failed else moment("StateChangeTimestampMonotonic"),
     )
 
 

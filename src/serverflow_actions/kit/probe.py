@@ -29,7 +29,8 @@ class UnitState(NamedTuple):
     """A systemd unit, with `systemctl show`'s words.
 
     `since` is when it became active, seconds since the epoch, 0 when it is not. `stale` means that its files changed
-    on disk and systemd has not read them again.
+    on disk and systemd has not read them again. `reloaded` is when an active one last changed its state, by its
+    start or by a reload; 0 after a reload that failed.
     """
 
     name: str
@@ -43,6 +44,7 @@ class UnitState(NamedTuple):
     memory: int = 0
     result: str = ""
     stale: bool = False
+    reloaded: float = 0.0
 
 
 class UserState(NamedTuple):
@@ -75,6 +77,13 @@ class Broker(Protocol):
 
 class Probe(Protocol):
     """Reads. Nothing here changes the server. Each raises HostError when the sandbox or the system says no."""
+
+    @property
+    def safe(self) -> bool:
+        """Whether what is done undoes itself unless it is confirmed."""
+
+    def written(self, path: str) -> str | None:
+        """SHA-256 of what ServerFlow last wrote there; None when it never did."""
 
     def stat(self, path: str) -> FileState | None: ...
     def read(self, path: str, follow: bool = True) -> bytes | None:
@@ -126,6 +135,12 @@ class Host(Probe, Protocol):
     def remove_tree(self, path: str, keep_root: bool = False) -> None:
         """A folder with all in it; links are removed, never followed."""
 
+    def put_aside(self, path: str) -> None:
+        """Move a folder away, with all in it; it is deleted once the change is confirmed. Only in a safe change."""
+
+    def keep_aside(self, path: str) -> None:
+        """Keep a copy, for people, of the file or link there, before it is replaced or removed."""
+
     def execute(self, argv: Sequence[str], input: bytes = b"", timeout: int = 600) -> Result:
         """Run a program inside the sandbox of the action."""
 
@@ -143,4 +158,4 @@ class Host(Probe, Protocol):
         """
 
     def machine_do(self, verb: str, value: str = "") -> None:
-        """reboot, hostname, timezone: now and after the next boot."""
+        """reboot; hostname and timezone, now and after the next boot; firewall-unit, present or absent."""

@@ -7,7 +7,8 @@ registry manifest and the sandbox.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import Any, Callable, NamedTuple, Union
 
@@ -18,6 +19,7 @@ Params = SimpleNamespace
 
 KINDS = ("change", "read", "task")
 PROFILES = ("read", "app", "svc", "cfg", "account", "sql", "pkg", "core")
+SAFE = ("", "always")
 REQUIRED: Any = object()
 
 
@@ -60,7 +62,8 @@ def param(name: str, type: str, help: str, **options: Any) -> Param:
 class Action(NamedTuple):
     """One thing that a server can be asked to do.
 
-    `writes`, `units` and `packages` say what the sandbox opens; `{name}` stands for the parameter of that name.
+    `writes`, `units` and `packages` say what the sandbox opens; `{name}` stands for the parameter of that name, and
+    what begins with `{kind=sshd}` counts only where the parameter `kind` is `sshd`.
 
     kind          change (a generator of steps), read (returns a dict), task (steps for a one-off such as a restart)
     profile       the sandbox, see docs/protocol.md
@@ -70,7 +73,7 @@ class Action(NamedTuple):
     units         units that it may start, stop, restart or reload
     packages      packages that it may install or remove; ("*",) for the package area itself
     accounts      whether it may add, change and remove users and groups
-    host_verbs    reboot, hostname, timezone: rare powers, each named
+    host_verbs    reboot, hostname, timezone, firewall-unit: rare powers, each named
     reads         folders that a read opens although only root may read them; "journal" for the journal
     run_as        "app": the engine runs as the user of the app that the parameter `app` (or `name`) names
     locks         locks that it takes; () is none, ("server",) the server's
@@ -81,6 +84,8 @@ class Action(NamedTuple):
     blobs         bytes of blobs that a command may bring along; 0 for none
     resource      the key under which a server remembers what was last applied; "" makes it from `table`
     schedules     the parameter that names another action to run later: the key needs a grant for that one too; "" none
+    safe          "always": only as a safe change, which undoes itself unless it is confirmed; "": on wish
+    lifelines     the name of a parameter, then globs: likewise always a safe change where its value matches one
     """
 
     name: str
@@ -108,6 +113,8 @@ class Action(NamedTuple):
     blobs: int = 0
     resource: str = ""
     schedules: str = ""
+    safe: str = ""
+    lifelines: tuple[str, ...] = ()
 
     @property
     def area(self) -> str:
@@ -139,6 +146,8 @@ class Action(NamedTuple):
             "blobs": self.blobs,
             "resource": self.resource or (f"{self.area}.{{name}}" if self.table else ""),
             "schedules": self.schedules,
+            "safe": self.safe,
+            "lifelines": list(self.lifelines),
             "secrets": [p.name for p in self.params if p.secret],
         }
 
@@ -152,6 +161,10 @@ def action(
     """Turn a generator (or, for a read, a function) into an Action: `@action("redis.create", "…", kind="change")`."""
     if not _NAME.match(name) or kind not in KINDS or options.get("profile", "cfg") not in PROFILES:
         raise TypeError(f"action {name}: bad name, kind or profile")
+    if options.get("safe", "") not in SAFE:
+        raise TypeError(f"action {name}: safe is one of {SAFE}")
+    if options.get("lifelines", ())[:1] not in [(), *((p.name,) for p in params)]:
+        raise TypeError(f"action {name}: lifelines begin with the name of a parameter")
     if kind == "read":
         options.setdefault("profile", "read")
         options.setdefault("locks", ())
@@ -161,6 +174,19 @@ def action(
         return Action(name, summary, kind, plan, tuple(params), **options)
 
     return declare
+
+
+def needs_safe(safe: str, lifelines: Sequence[str], params: Mapping[str, Any]) -> bool:
+    """Whether these values, of an action or of its entry in the manifest, make a change that must be a safe one.
+
+    Values may be as they came in: a unit's name is compared with and without `.service`.
+    """
+    if safe == "always":
+        return True
+    found = params.get(lifelines[0]) if lifelines else None
+    values = found if isinstance(found, list) else [found]
+    names = [name for value in values if isinstance(value, str) for name in (value, f"{value}.service")]
+    return any(fnmatchcase(name, pattern) for name in names for pattern in lifelines[1:])
 
 
 def parse(params: Sequence[Param], values: dict[str, Any]) -> Params:

@@ -11,11 +11,14 @@ from ..kit.spec import Param, param
 #: Starting a target, scope or mount can take the whole system down (poweroff.target, rescue.target).
 _KINDS = (".service", ".socket", ".timer", ".path")
 
-#: Their stop, or a restart that fails, cuts the operator off.
-_LIFELINES = (
-    "ssh.*", "sshd.*", "ssh@*", "sshd@*", "sshd-*", "dbus.*", "dbus-broker.*", "networking.service", "ifup@*",
-    "NetworkManager.service", "wpa_supplicant*", "netplan-*", "systemd-*", "serverflow*",
+#: Their stop, or a restart that fails, cuts the operator off. They are stopped and disabled as a safe change only.
+WAYS_IN = (
+    "ssh.*", "sshd.*", "ssh@*", "sshd@*", "networking.service", "ifup@*", "NetworkManager.service",
+    "systemd-networkd.*", "wpa_supplicant*", "netplan-*",
 )  # fmt: skip
+
+#: Without these the server may not come back by itself either.
+_NEVER = ("sshd-*", "dbus.*", "dbus-broker.*", "systemd-*", "serverflow*")
 
 #: Parts of systemd that are services like others; the rest of systemd-* powers off, suspends or carries the system.
 _ORDINARY = (
@@ -46,22 +49,44 @@ def known(probe: Probe, name: str) -> UnitState:
     return found
 
 
-def startable(probe: Probe, name: str) -> UnitState:
-    """A unit that may be started and enabled."""
+def _of_known_kind(probe: Probe, name: str) -> UnitState:
     found = known(probe, name)
     for each in (name, found.name):  # an alias must not open what its unit's own name would not
         if not each.endswith(_KINDS):
             raise Refused(f"{each} is not a service, socket, timer or path: starting it can change the whole system")
+    return found
+
+
+def startable(probe: Probe, name: str) -> UnitState:
+    """A unit that may be started and enabled."""
+    found = _of_known_kind(probe, name)
+    for each in (name, found.name):
         if _matches(each, _POWERS) and each not in _ORDINARY:
             raise Refused(f"{each} is a part of the system itself, not a service to start or stop")
     return found
 
 
 def stoppable(probe: Probe, name: str) -> UnitState:
-    """A unit that may be stopped, restarted and disabled."""
+    """A unit that may be stopped and disabled."""
+    found = _of_known_kind(probe, name)
+    if not any(_matches(each, WAYS_IN) for each in (name, found.name)):
+        return restartable(probe, name)
+    if not probe.safe:
+        raise Refused(
+            f"{found.name} keeps this server reachable: it is stopped or disabled only as a safe change (--safe), "
+            "which undoes itself unless it is confirmed"
+        )
+    if name != found.name:
+        # Disabling an alias removes a link that enabling it does not make again: systemctl(1).
+        raise Refused(f"{name} is another name of {found.name}, which keeps this server reachable: say that one")
+    return found
+
+
+def restartable(probe: Probe, name: str) -> UnitState:
+    """A unit that may be restarted."""
     found = startable(probe, name)
     for each in (name, found.name):
-        if _matches(each, _LIFELINES):
+        if _matches(each, (*WAYS_IN, *_NEVER)):
             raise Refused(f"{each} keeps this server reachable: it is not stopped, restarted or disabled from here")
     return found
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..kit import Params, Probe, Steps, action
 from ..kit.steps import UnitVerb
-from ._shared import UNIT, stoppable
+from ._shared import UNIT, restartable
 
 
 @action("service.restart", "Restart a unit", kind="task", profile="svc", timeout=120, units=("{unit}",), params=[UNIT])
 def restart(params: Params, probe: Probe) -> Steps:
-    stoppable(probe, params.unit)
+    restartable(probe, params.unit)
     yield UnitVerb(params.unit, "restart")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kit import Params, Probe, Steps, action
 from ..kit.steps import Service
-from ._shared import UNIT, stoppable
+from ._shared import UNIT, WAYS_IN, stoppable
 
 
 @action(
@@ -14,6 +14,7 @@ from ._shared import UNIT, stoppable
     profile="svc",
     timeout=120,
     units=("{unit}",),
+    lifelines=("unit", *WAYS_IN),
     params=[UNIT],
 )
 def stop(params: Params, probe: Probe) -> Steps:

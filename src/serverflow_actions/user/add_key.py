@@ -12,6 +12,7 @@ from ._shared import NAME, existing, home_of
     "Add a public key to a user",
     kind="change",
     profile="account",
+    safe="always",
     writes=("/home",),
     params=[NAME, param("key", "sshkey", "Public key: type, base64, comment", positional=True)],
 )

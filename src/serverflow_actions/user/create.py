@@ -13,6 +13,7 @@ from ._shared import NAME, existing, home_of
     "Create a user, without a password, who logs in by key",
     kind="change",
     profile="account",
+    safe="always",
     writes=("/home",),
     accounts=True,
     table="users",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kit import Params, Probe, Refused, Steps, action, param
 from ..kit.steps import User
-from ._shared import NAME, app_of, existing
+from ._shared import NAME, app_of, existing, home_of
 
 
 @action(
@@ -12,6 +12,8 @@ from ._shared import NAME, app_of, existing
     "Remove a user; the home stays unless it is purged",
     kind="change",
     profile="account",
+    safe="always",
+    writes=("/home",),  # a purged home is put aside
     accounts=True,
     destructive=True,
     table="users",
@@ -19,7 +21,9 @@ from ._shared import NAME, app_of, existing
 )
 def remove(params: Params, probe: Probe) -> Steps:
     if probe.user(params.name):
-        existing(probe, params.name)
+        found = existing(probe, params.name)
+        if params.purge_home:
+            home_of(found)
     app = app_of(probe, params.name)
     if app:
         raise Refused(f"the app {app} runs as {params.name}: remove the app first")

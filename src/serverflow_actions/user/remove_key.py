@@ -12,6 +12,7 @@ from ._shared import NAME, existing, home_of
     "Remove a public key from a user",
     kind="change",
     profile="account",
+    safe="always",
     writes=("/home",),
     destructive=True,
     params=[

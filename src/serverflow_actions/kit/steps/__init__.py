@@ -9,6 +9,7 @@ from .file import File
 from .line import Line
 from .machine import Hostname, Reboot, TimeZone
 from .package import Package, PackageLists, Upgrade
+from .reload import Reload
 from .run import Run
 from .service import Service, UnitVerb
 from .timer import Timer
@@ -24,6 +25,7 @@ __all__ = [
     "Package",
     "PackageLists",
     "Reboot",
+    "Reload",
     "Run",
     "Service",
     "TimeZone",

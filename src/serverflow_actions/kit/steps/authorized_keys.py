@@ -13,8 +13,9 @@ import re
 from dataclasses import dataclass
 
 from ..change import Change
-from ..engine import Refused
 from ..probe import Host, Probe
+from ..refused import Refused
+from ..undo import Footprint
 from .directory import Directory
 from .file import File
 
@@ -119,6 +120,9 @@ class AuthorizedKeys:
         for step in self._steps(host, self._wanted(_lines(host, _file(self.home)))):
             if step.check(host):
                 step.apply(host)
+
+    def footprint(self, _: Probe) -> Footprint:
+        return Footprint(paths=(f"{self.home}/.ssh", _file(self.home)))
 
 
 def _file(home: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..change import Change, differing
-from ..engine import Refused
 from ..probe import Host, Probe
+from ..refused import Refused
+from ..undo import Footprint, irreversible
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,17 @@ class Directory:
         return Change("update" if found else "create", "directory", self.path, fields) if fields else None
 
     def apply(self, host: Host) -> None:
-        if self.absent:
+        if self.absent and self.purge and host.safe:
+            host.put_aside(self.path)
+        elif self.absent:
             host.remove_tree(self.path)
         elif host.stat(self.path):
             host.own(self.path, self.mode, self.owner, self.group)
         else:
             host.make_folder(self.path, self.mode, self.owner, self.group)
+
+    def footprint(self, _: Probe) -> Footprint:
+        return Footprint(aside=(self.path,)) if self.absent and self.purge else Footprint(paths=(self.path,))
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,6 @@ class EmptyDirectory:
 
     def apply(self, host: Host) -> None:
         host.remove_tree(self.path, keep_root=True)
+
+    def footprint(self, _: Probe) -> Footprint:
+        raise irreversible(f"what is in {self.path} is not kept")

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..change import Change, differing
-from ..engine import Refused
 from ..probe import FileState, Host, Probe
+from ..refused import Refused
+from ..undo import Footprint
 
 #: Larger diffs help nobody, and receipts have bounds.
 DIFF_LIMIT = 64 * 1024
 
 _HIDDEN = "(secret)"
+_BY_HAND = "changed by hand since sf wrote it: that version is kept in /var/lib/serverflow/kept"
+#: Who has to read files again once they are put back.
+_READERS = {"/etc/systemd/system/": "daemon-reload", "/etc/ssh/sshd_config.d/": "reload-ssh"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class File:
         if found and found.kind == "directory":
             raise Refused(f"{self.path} is a folder, not a file")
         if self.absent:
-            return Change("delete", "file", self.path) if found else None
+            return Change("delete", "file", self.path, note=self._note(probe)) if found else None
         before = _described(found)
         after: dict[str, Any] = {"kind": "file", "mode": f"{self.mode:04o}", "owner": self.owner, "group": self.group}
         # What is no regular file is replaced without being read: it may be a link to anything.
@@ -64,12 +68,24 @@ class File:
         if not fields:
             return None
         diff = self._diff(probe, found) if changed and self.show_diff and not self.secret and not self.blob else ""
-        return Change("update" if found else "create", "file", self.path, fields, diff)
+        return Change("update" if found else "create", "file", self.path, fields, diff, self._note(probe))
 
     def differs(self, probe: Probe) -> bool:
         """Whether the content is another one, whatever mode and owner are."""
         found = probe.stat(self.path)
         return not found or found.kind != "file" or probe.digest(self.path) != self._sha256
+
+    def _changed_by_hand(self, probe: Probe) -> bool:
+        """Whether there is neither what ServerFlow last wrote nor what it is about to write."""
+        written = probe.written(self.path)
+        found = probe.stat(self.path) if written else None
+        if not found or found.kind not in ("file", "link"):
+            return False
+        current = probe.digest(self.path) if found.kind == "file" else ""
+        return current != written and (self.absent or current != self._sha256)
+
+    def _note(self, probe: Probe) -> str:
+        return _BY_HAND if self._changed_by_hand(probe) else ""
 
     def _diff(self, probe: Probe, found: FileState | None) -> str:
         readable = found is not None and found.kind == "file" and found.size <= DIFF_LIMIT
@@ -83,6 +99,8 @@ class File:
         return "\n".join(difflib.unified_diff(before, after, self.path, self.path, lineterm=""))
 
     def apply(self, host: Host) -> None:
+        if self._changed_by_hand(host):
+            host.keep_aside(self.path)
         if self.absent:
             return host.remove(self.path)
         if not self.differs(host):
@@ -90,6 +108,10 @@ class File:
             return host.own(self.path, self.mode, self.owner, self.group)
         content = host.blob(self.blob) if self.blob else self._bytes
         return host.write(self.path, content, self.mode, self.owner, self.group)
+
+    def footprint(self, _: Probe) -> Footprint:
+        after = tuple(reader for folder, reader in _READERS.items() if self.path.startswith(folder))
+        return Footprint(paths=(self.path,), after=after)
 
 
 def _described(found: FileState | None) -> dict[str, Any]:

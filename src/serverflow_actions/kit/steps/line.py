@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 
 from ..change import Change
-from ..engine import Refused
 from ..probe import Host, Probe
+from ..refused import Refused
+from ..undo import Footprint
 from .file import File
 
 
@@ -31,6 +32,9 @@ class Line:
         file = self._file(host)
         if file.check(host):
             file.apply(host)
+
+    def footprint(self, probe: Probe) -> Footprint:
+        return self._file(probe).footprint(probe)
 
     def _file(self, probe: Probe) -> File:
         found = probe.stat(self.path)

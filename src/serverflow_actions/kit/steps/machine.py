@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..change import Change, differing
-from ..engine import Refused
 from ..probe import Host, Probe
+from ..refused import Refused
+from ..undo import Footprint, irreversible
 
 _ZONES = "/usr/share/zoneinfo"
 
@@ -25,6 +26,9 @@ class Hostname:
 
     def apply(self, host: Host) -> None:
         host.machine_do("hostname", self.name)
+
+    def footprint(self, _: Probe) -> Footprint:
+        return Footprint(paths=("/etc/hostname", "/etc/hosts"), after=("hostname",))
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class TimeZone:
     def apply(self, host: Host) -> None:
         host.machine_do("timezone", self.zone)
 
+    def footprint(self, _: Probe) -> Footprint:
+        return Footprint(paths=("/etc/localtime", "/etc/timezone"))
+
 
 def current_zone(probe: Probe) -> str:
     """The zone that /etc/localtime names; "UTC" without one, "" when it is not a link to a zone."""
@@ -66,3 +73,6 @@ class Reboot:
 
     def apply(self, host: Host) -> None:
         host.machine_do("reboot")
+
+    def footprint(self, _: Probe) -> Footprint:
+        raise irreversible("the machine restarts")

@@ -7,10 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..change import Change
-from ..engine import Refused
 from ..probe import Host, HostError, Probe
+from ..refused import Refused
+from ..undo import Footprint, irreversible
 
 _LISTS = "/var/lib/apt/lists"
+_SCRIPTS = (
+    "maintainer scripts change the system in ways that nobody can list; install or upgrade them on their own first"
+)
 
 
 def require_dpkg(probe: Probe) -> None:
@@ -51,6 +55,9 @@ class Package:
             raise HostError(f"the package sources know no {', '.join(unknown)}")
         host.packages_do("install", names)
 
+    def footprint(self, _: Probe) -> Footprint:
+        raise irreversible(f"packages: {_SCRIPTS}")
+
 
 @dataclass(frozen=True)
 class PackageLists:
@@ -68,6 +75,9 @@ class PackageLists:
 
     def apply(self, host: Host) -> None:
         host.packages_do("refresh", [])
+
+    def footprint(self, _: Probe) -> Footprint:
+        return Footprint()  # a cache of what the package sources say
 
 
 def upgradable(probe: Probe) -> dict[str, tuple[str | None, str]]:
@@ -99,3 +109,6 @@ class Upgrade:
 
     def apply(self, host: Host) -> None:
         host.packages_do("upgrade", [])
+
+    def footprint(self, _: Probe) -> Footprint:
+        raise irreversible(f"packages: {_SCRIPTS}")

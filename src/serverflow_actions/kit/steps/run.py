@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..change import Change
 from ..probe import Host, HostError, Probe
+from ..undo import Footprint, irreversible
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,6 @@ class Run:
         if done.code:
             said = (done.err or done.out).strip()[-500:]
             raise HostError(f"{self.name}: {said or f'exit code {done.code}'}")
+
+    def footprint(self, _: Probe) -> Footprint:
+        raise irreversible(f"nobody can list what the program of this step ({self.name}) changes")

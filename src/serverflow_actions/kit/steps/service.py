@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..change import Change
-from ..engine import Refused
 from ..probe import Host, HostError, Probe, UnitState
+from ..refused import Refused
+from ..undo import Footprint, irreversible
 from .file import File
 
 _RUNNING = ("active", "reloading", "activating")
@@ -21,13 +22,19 @@ class Service:
     """A unit that runs (or not) and starts at boot (or not); None leaves that as it is.
 
     It is restarted when a file of `config` is going to change, or is newer than the unit's start. The second holds
-    after a crash between the write and the restart, where nobody remembers that something changed.
+    after a crash between the write and the restart, where nobody remembers that something changed. With `reload` it is
+    reloaded instead, for what must not be gone for a moment.
     """
 
     unit: str
     running: bool | None = True
     enabled: bool | None = True
     config: tuple[File, ...] = ()
+    reload: bool = False
+
+    @property
+    def _to_read(self) -> str:
+        return "reload" if self.reload else "restart"
 
     def check(self, probe: Probe) -> Change | None:
         found = probe.unit(self.unit)
@@ -41,15 +48,16 @@ class Service:
         if fields:
             return Change("update", "unit", self.unit, fields)
         newer = self._newer(probe, found) if self.running else ""
-        return Change("run", "unit", self.unit, {"restart": (None, newer)}) if newer else None
+        return Change("run", "unit", self.unit, {self._to_read: (None, newer)}) if newer else None
 
     def _newer(self, probe: Probe, found: UnitState) -> str:
         """The configuration file that the running unit has not read, or ""."""
         now = probe.now()
+        since = max(found.since, found.reloaded) if self.reload else found.since
         for file in self.config:
             state = probe.stat(file.path)
             # A time in the future comes from a clock that was set: restarting each time would not help.
-            if file.differs(probe) or (state and 0 < found.since < state.mtime <= now):
+            if file.differs(probe) or (state and 0 < since < state.mtime <= now):
                 return file.path
         return ""
 
@@ -68,8 +76,12 @@ class Service:
             if found.active not in _RUNNING:
                 host.unit_do("start", self.unit)
             elif self._newer(host, found):
-                host.unit_do("restart", self.unit)
+                host.unit_do(self._to_read, self.unit)
             require_running(host, self.unit)
+
+    def footprint(self, _: Probe) -> Footprint:
+        # The files of `config` are steps of their own.
+        return Footprint(units=(self.unit,), after=(f"reload:{self.unit}",) if self.reload else ())
 
 
 def _is_enabled(found: UnitState, wanted: bool) -> bool:
@@ -97,3 +109,6 @@ class UnitVerb:
         host.unit_do(self.verb, self.unit)
         if self.verb != "stop":
             require_running(host, self.unit)
+
+    def footprint(self, _: Probe) -> Footprint:
+        raise irreversible(f"{self.unit} is told to {self.verb} once, whatever its state is")

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..change import Change
 from ..probe import Host, Probe
+from ..undo import Footprint
 from .file import File
 
 _FOLDER = "/etc/systemd/system"
@@ -104,6 +105,10 @@ WantedBy=timers.target
             host.unit_do("enable", timer)
             # A running timer keeps its old calendar.
             host.unit_do("restart", timer)
+
+    def footprint(self, _: Probe) -> Footprint:
+        paths = tuple(file.path for file in self._files)
+        return Footprint(paths=paths, units=(f"{self._unit}.timer",), after=("daemon-reload",))
 
 
 def quote(argument: str) -> str:

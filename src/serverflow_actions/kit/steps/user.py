@@ -7,6 +7,7 @@ from typing import Any
 
 from ..change import Change, differing
 from ..probe import Host, Probe, UserState
+from ..undo import Footprint
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,28 @@ class User:
     def apply(self, host: Host) -> None:
         found = host.user(self.name)
         if self.absent:
-            host.account_do("user-remove", name=self.name, remove_home=self.purge_home)
+            aside = self._aside(host) if host.safe else ()
+            host.account_do("user-remove", name=self.name, remove_home=self.purge_home and not host.safe)
+            for home in aside:
+                host.put_aside(home)
         elif found:
             host.account_do("user-change", name=self.name, **(self._changed(found)))
         else:
             host.account_do("user-add", name=self.name, system=self.system, create_home=True, **self._wanted(None))
+
+    def footprint(self, probe: Probe) -> Footprint:
+        home = self.home or f"/home/{self.name}"
+        if self.absent:
+            return Footprint(aside=self._aside(probe), accounts=True)
+        # useradd(8) makes a home only where there is nothing; what is in it then came with the account.
+        fresh = not probe.user(self.name) and not probe.stat(home)
+        return Footprint(trees=(home,) if fresh else (), accounts=True)
+
+    def _aside(self, probe: Probe) -> tuple[str, ...]:
+        """The home that goes with the account. As userdel(8): only one that belongs to it."""
+        found = probe.user(self.name) if self.purge_home else None
+        home = probe.stat(found.home) if found else None
+        return (found.home,) if found and home and (home.kind, home.owner) == ("directory", self.name) else ()
 
     def _changed(self, found: UserState) -> dict[str, Any]:
         fields = differing(_described(found), self._wanted(found)) or {}

@@ -1,0 +1,126 @@
+"""The executor's half of a safe change: arming it on the engine's word, within what the signed action declares."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import rollback
+import safe
+import snapshots
+import validate
+import written
+from sandbox import expand
+from serverflow_actions.kit import grammar
+from serverflow_actions.kit.host import HostError
+
+#: What the broker writes itself, by the declared power.
+_BY_POWER = {
+    "hostname": ("/etc/hostname", "/etc/hosts"),
+    "timezone": ("/etc/localtime", "/etc/timezone"),
+    "firewall-unit": ("/etc/systemd/system/serverflow-firewall.service",),
+}
+
+
+class Safely:
+    """One run, from its arming to its verdict. Without `seconds` it is an ordinary change, and nothing is armed."""
+
+    def __init__(self, job: Mapping[str, Any], folders: Sequence[str]) -> None:
+        self._op_id = str(job["about"]["op_id"])
+        self._action = str(job["action"])
+        self._key = str(job["key"])
+        self._manifest: Mapping[str, Any] = job["manifest"]
+        self._folders = list(folders)
+        self._units = expand(self._manifest["units"], job["params"])
+        self.seconds = int(job["confirm_s"])
+        self.armed = False
+        self._aside: list[str] = []
+
+    def arm(
+        self,
+        paths: Sequence[str],
+        trees: Sequence[str],
+        aside: Sequence[str],
+        units: Sequence[str],
+        accounts: bool,
+        after: Sequence[str],
+    ) -> None:
+        """Snapshot, and start the countdown. Raises HostError, and then nothing was changed."""
+        if not self.seconds or self.armed:
+            raise HostError("this run is not to be armed")
+        self._check(paths, trees, aside, units, accounts, after)
+        footprint = {
+            "paths": list(paths), "trees": list(trees), "aside": list(aside),
+            "units": list(units), "accounts": accounts, "after": list(after),
+        }  # fmt: skip
+        try:
+            safe.begin(self._op_id, self._action, self.seconds, footprint, key=self._key, run=True)
+        except safe.Unsafe as error:
+            raise HostError(str(error)) from error
+        self.armed = True
+        self._aside = list(aside)
+
+    def _check(
+        self,
+        paths: Sequence[str],
+        trees: Sequence[str],
+        aside: Sequence[str],
+        units: Sequence[str],
+        accounts: bool,
+        after: Sequence[str],
+    ) -> None:
+        """Whoever restores files as root must not be led to others than the action may write."""
+        allowed = [path for power in self._manifest["host_verbs"] for path in _BY_POWER.get(power, ())]
+        for path in map(grammar.path, [*paths, *trees, *aside]):
+            value = path.startswith("/proc/sys/") and "/etc/sysctl.d" in self._folders
+            if path not in allowed and not value and not self._is_ours(path):
+                raise HostError(f"{path} is not among what this action declares that it writes")
+        for unit in units:
+            if not self._declares(unit) and f"/etc/systemd/system/{unit}" not in allowed:
+                raise HostError(f"{unit} is not among the units that this action declares")
+        if accounts and not self._manifest["accounts"]:
+            raise HostError("this action does not declare that it changes accounts")
+        unknown = [name for name in after if not rollback.is_known(name)]
+        if unknown:
+            raise HostError(f"nobody knows how to do {', '.join(unknown)}")
+
+    def _is_ours(self, path: str) -> bool:
+        return any(path == folder or path.startswith(f"{folder}/") for folder in self._folders)
+
+    def _declares(self, unit: str) -> bool:
+        name = grammar.unit(unit)
+        return any(fnmatch.fnmatchcase(name, p if "*" in p else grammar.unit(p)) for p in self._units)
+
+    def put_aside(self, path: str) -> None:
+        """Move a folder away that the change removes. Raises HostError."""
+        if not self.armed or path not in self._aside:
+            raise HostError(f"{path} was not armed to be put aside")
+        try:
+            snapshots.move_aside(path, safe.aside_of(self._op_id, path))
+        except OSError as error:
+            raise HostError(f"{path} cannot be moved away: {error.strerror}") from error
+
+    def keep_aside(self, path: str) -> None:
+        """A copy of a file that others have changed. Raises HostError."""
+        if not self._is_ours(grammar.path(path)):
+            raise HostError(f"{path} is not among what this action declares that it writes")
+        try:
+            written.keep_aside(path)
+        except OSError as error:
+            raise HostError(f"the changed version of {path} cannot be kept: {error.strerror or error}") from error
+
+    def settle(self, changes: Iterable[Mapping[str, Any]], base: Mapping[str, Any] | None) -> None:
+        """Validate what is there now; from then on it waits for confirmation. Raises HostError or Unsafe."""
+        record = written.found_now(changes)
+        validate.after(record)
+        if self.armed:
+            safe.settle(self._op_id, {"written": record, "base": base})
+        else:
+            with contextlib.suppress(OSError):  # a full disk costs a note, not the change
+                written.remember(record)
+
+    def give_up(self) -> str:
+        """It failed: put all back; a sentence that says what became of it."""
+        return safe.taken_back(self._op_id)

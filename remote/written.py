@@ -1,0 +1,79 @@
+"""What ServerFlow last wrote, file by file, so that a file changed by hand is seen, and kept before it is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import layout
+import snapshots
+import store
+
+#: Files that are remembered, and versions that are kept aside; the oldest go. All of it goes to the engine in one line.
+_REMEMBERED = 2000
+_LONGEST_PATH = 300
+_KEPT = 200
+
+
+def known() -> dict[str, str]:
+    """Path → SHA-256 of what we last wrote there. A damaged record is none: nothing is lost by it but notes."""
+    try:
+        value = json.loads(store.read_file(layout.WRITTEN) or b"{}")
+    except ValueError:
+        return {}
+    return {str(path): str(sha256) for path, sha256 in value.items()} if isinstance(value, dict) else {}
+
+
+def found_now(changes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """What stands where these changes wrote files, "" where they removed one: the record's next entries."""
+    paths = [str(change["name"]) for change in changes if change.get("kind") == "file"]
+    return {path: snapshots.fingerprint(path).partition("file ")[2] for path in paths}
+
+
+def remember(entries: Mapping[str, str]) -> None:
+    """Take these into the record. Raises OSError."""
+    if not entries:
+        return
+    with _lock():
+        # At the end, as the newest.
+        record = {path: sha256 for path, sha256 in known().items() if path not in entries}
+        record.update({path: sha256 for path, sha256 in entries.items() if sha256 and len(path) <= _LONGEST_PATH})
+        store.write_file(layout.WRITTEN, json.dumps(dict(list(record.items())[-_REMEMBERED:])).encode())
+
+
+def keep_aside(path: str) -> str:
+    """A copy of what stands there, for people; returns its name. Raises OSError."""
+    os.makedirs(layout.KEPT, mode=0o700, exist_ok=True)
+    label = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
+    copy = f"{layout.KEPT}/{label}-{os.path.basename(path)[:100]}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(copy)
+    try:
+        entry = snapshots.keep(path, copy)
+    except snapshots.CannotKeep as error:
+        raise OSError(str(error)) from error
+    if entry["type"] == "link":
+        os.symlink(entry["target"], copy)
+    os.chown(copy, 0, 0, follow_symlinks=False)
+    if entry["type"] == "file":
+        os.chmod(copy, 0o600)
+    store.sync_folder(layout.KEPT)
+    for name in sorted(os.listdir(layout.KEPT))[:-_KEPT]:
+        os.unlink(f"{layout.KEPT}/{name}")
+    return copy
+
+
+@contextlib.contextmanager
+def _lock() -> Any:
+    descriptor = os.open(f"{layout.WRITTEN}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
