@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from serverflow_actions.kit.change import Change
 from serverflow_cli.cli.options import take_global_options
 from serverflow_cli.cli.session import Session
 from serverflow_cli.errors import ActionFailed, SfError, TrustError, Unreachable
+from serverflow_cli.flows.safe import Safety
 from serverflow_cli.main import run
 from serverflow_cli.model.result import CommandResult, Reply, ServerResult
 from serverflow_cli.ui.terminal import Terminal
@@ -304,6 +306,89 @@ def test_ctrl_c_says_how_to_follow_what_servers_go_on_with(line: str, mode: str,
 
     ended = sf(line, Running(CHANGED))
     assert (ended.code, ended.err.splitlines()[-1]) == (130, hint)
+
+
+def test_ctrl_c_says_what_becomes_of_a_safe_change() -> None:
+    class Running(FakeFlows):
+        async def run_action(self, _: Any, action: str, *__: Any, **options: Any) -> CommandResult:
+            about = {"op": OP, "action": action, "mode": "run", "safe": True}
+            options["report"]({"t": "op", "server": "web1", **about})
+            raise KeyboardInterrupt
+
+    said = sf("user create ana --on web1 --yes", Running(CHANGED)).err
+    assert f"`sf op follow {OP}`; the change is undone by itself, unless: `sf safe confirm {OP} --on SERVER`" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "safety"),
+    [
+        ("", Safety()),
+        ("--safe", Safety(wanted=True)),
+        ("--confirm-within 5m", Safety(wanted=True, within_s=300)),
+        ("--no-confirm", Safety(wanted=True, confirm=False)),
+    ],
+)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "system timezone Europe/Paris --on web1 --yes",
+        "action run system.timezone zone=Europe/Paris --on web1 --yes",
+        "apply --yes",
+        "apply --plan",
+    ],
+)
+def test_how_a_change_is_made_safe(line: str, options: str, safety: Safety) -> None:
+    flows = FakeFlows(CHANGED)
+    assert sf(f"{line} {options}", flows).code == 0
+    assert flows.asked["safety"] == safety
+
+
+@pytest.mark.parametrize("text", ["9s", "61m", "2h", "5", "0s", ""])
+def test_a_time_to_confirm_that_cannot_be(text: str) -> None:
+    ended = Ended(
+        ["apply", "--yes", f"--confirm-within={text}"],
+        FakeFlows(CHANGED),
+        Terminal(io.StringIO(), io.StringIO(), io.StringIO()),
+    )
+    assert (ended.code, "--confirm-within" in ended.err) == (2, True)
+
+
+def test_a_task_takes_no_such_option() -> None:
+    ended = sf("service restart nginx --on web1 --yes --safe", FakeFlows(CHANGED))
+    assert (ended.code, "has no option --safe" in ended.err) == (2, True)
+    assert "this cannot be a safe change" in ended.err
+
+
+def test_a_note_that_stood_beside_the_question_is_not_told_again() -> None:
+    noted = replace(CHANGED, notes=("it is undone by itself",))
+
+    class Asking(FakeFlows):
+        async def run_action(self, *_: Any, **options: Any) -> CommandResult:
+            assert options["approve"](noted)
+            return noted
+
+    assert watched("user create ana --on web1", Asking(CHANGED), "y\n", colour=False).err.count("undone by itself") == 1
+    assert sf("user create ana --on web1 --yes", Asking(CHANGED)).err.count("undone by itself") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("safe status", ("run_action", ("workspace", "safe.status", "all", {}))),
+        (
+            f"safe confirm {OP.lower()} --on web1",
+            ("run_action", ("workspace", "safe.confirm", "web1", {"op": OP})),
+        ),
+        (f"safe rollback {OP} --on web1 --yes", ("run_action", ("workspace", "safe.rollback", "web1", {"op": OP}))),
+        ("safe history", ("safe_history", ("workspace",))),
+        (f"safe show {OP} --on web1", ("safe_show", ("workspace", OP))),
+    ],
+)
+def test_the_commands_on_safe_changes(line: str, asked: tuple[str, tuple[Any, ...]]) -> None:
+    flows = FakeFlows(CHANGED)
+    assert sf(line, flows).code == 0
+    ((name, arguments, _),) = flows.calls
+    assert (name, arguments) == asked
 
 
 def test_an_empty_list_prints_nothing_but_a_note() -> None:

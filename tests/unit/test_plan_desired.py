@@ -42,6 +42,17 @@ def test_the_example_as_resources() -> None:
         ),
         Resource(
             "web1",
+            "firewall.all",
+            "firewall.set",
+            {
+                "allow": ["8080/tcp from 10.0.0.0/8", "80/tcp", "443/tcp", "443/udp"],
+                "deny": ["443/tcp from 198.51.100.0/24"],
+                "ssh-ports": ["22"],
+            },
+            "firewall",
+        ),
+        Resource(
+            "web1",
             "app.shop",
             "app.create",
             {"name": "shop", "user": "shop", "data": ["/srv/shop/data"], "port": 3000},
@@ -154,3 +165,56 @@ def test_the_hash_covers_action_and_parameters_only() -> None:
     assert resource_hash(one) != resource_hash(
         Resource("web1", "app.a", "app.create", {"name": "a", "port": 3001}, "apps")
     )
+
+
+def firewalls(text: str) -> dict[str, dict[str, object]]:
+    return {r.server: dict(r.params) for r in planned(text) if r.action == "firewall.set"}
+
+
+def test_firewall_stanzas_of_a_server_are_one_resource() -> None:
+    text = """
+[firewall.apps]
+on = "@app"
+allow = ["8080/tcp", "80/tcp"]
+deny = ["443/udp"]
+[firewall.web1]
+on = "web1"
+allow = ["8080/tcp", "9000-9010/udp from 10.0.0.0/8"]
+"""
+    (first, second) = (r for r in planned(text) if r.action == "firewall.set")
+    assert (first.server, first.key, first.table, second.server) == ("web1", "firewall.all", "firewall", "web2")
+    assert first.params == {
+        # What the role needs comes with it, but for what is denied.
+        "allow": ["8080/tcp", "80/tcp", "9000-9010/udp from 10.0.0.0/8", "443/tcp"],
+        "deny": ["443/udp"],
+        "ssh-ports": ["22"],  # a list holds texts (docs/protocol.md)
+    }
+    assert second.params["allow"] == ["8080/tcp", "80/tcp", "443/tcp"]
+    action = registry.load("firewall.set")
+    assert parse_params(action.params, dict(first.params)).ssh_ports == [22]
+
+
+def test_one_stanza_without_defaults_is_enough() -> None:
+    text = '[firewall.all]\non = "all"\n[firewall.web1]\non = "web1"\ndefaults = false\n'
+    assert {name: params["allow"] for name, params in firewalls(text).items()} == {
+        "web1": [],
+        "web2": ["80/tcp", "443/tcp", "443/udp"],
+        "db1": [],
+    }
+
+
+def test_the_port_that_ssh_is_reached_at_stays_open() -> None:
+    assert firewalls('port = 2222\n[firewall.db]\non = "db1"\n')["db1"]["ssh-ports"] == ["2222"]
+
+
+def test_the_firewall_comes_before_what_listens() -> None:
+    text = '[firewall.db]\non = "db1"\n[redis.cache]\non = "db1"\n[users.ana]\non = "db1"\n'
+    assert [r.key for r in planned(text)] == ["user.ana", "firewall.all", "redis.cache"]
+
+
+def test_a_rule_that_is_allowed_and_denied() -> None:
+    text = '[firewall.all]\non = "all"\nallow = ["5432/tcp"]\n[firewall.db]\non = "db1"\ndeny = ["5432/tcp"]\n'
+    with pytest.raises(PlanError, match=r"\Adb1: its firewall stanzas both allow and deny 5432/tcp\Z"):
+        planned(text)
+    # Some of it may be denied.
+    assert firewalls(text.replace('deny = ["5432/tcp"]', 'deny = ["5432/tcp from 10.9.0.0/16"]'))

@@ -12,7 +12,7 @@ from serverflow_actions.kit.spec import Action
 from ..errors import UsageError
 from ..model.result import CommandResult
 from .generated import read_secret, run, value_of
-from .options import Confirm, LockWait, On, Plan, Timeout, Yes
+from .options import Confirm, ConfirmWithin, LockWait, NoConfirm, On, Plan, Safe, Timeout, Yes
 from .session import Session
 
 Name = Annotated[str, typer.Argument(metavar="ACTION", help="Such as service.restart")]
@@ -29,6 +29,9 @@ def run_(
     plan: Plan = False,
     yes: Yes = False,
     confirm: Confirm = None,
+    safe: Safe = False,
+    confirm_within: ConfirmWithin = None,
+    no_confirm: NoConfirm = False,
     timeout: Timeout = None,
     lock_wait: LockWait = "30s",
     secret_stdin: Annotated[
@@ -59,6 +62,9 @@ def run_(
         plan=plan,
         yes=yes,
         confirm=confirm,
+        safe=safe,
+        confirm_within=confirm_within,
+        no_confirm=no_confirm,
         timeout=timeout,
         lock_wait=lock_wait,
     )
@@ -93,6 +99,7 @@ def describe(action: Action) -> dict[str, Any]:
         "reads": list(action.reads),
         "ports": list(action.ports),
         "locks": list(action.locks),
+        "safe": action.safe or list(action.lifelines),
     }
     params = [
         {

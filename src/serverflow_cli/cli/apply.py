@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import Drift, SfError
 from ..model.result import CommandResult
-from .options import LockWait, OnAll, Only, Plan, Yes, seconds
+from .options import ConfirmWithin, LockWait, NoConfirm, OnAll, Only, Plan, Safe, Yes, safety, seconds
 from .session import Session
+
+if TYPE_CHECKING:
+    from ..flows.safe import Safety
 
 
 def plan(
@@ -20,7 +23,7 @@ def plan(
 ) -> int:
     """Show what would make the servers be as fleet.toml says. Nothing is written."""
     session: Session = context.obj
-    result = _planned(session, on, only)
+    result = _planned(session, on, only, safety(False, None, False))
     return session.finish(result, planned=True, error=_drift(result) if check and not result.error else None)
 
 
@@ -30,24 +33,36 @@ def apply(
     only: Only = None,
     plan: Plan = False,
     yes: Yes = False,
+    safe: Safe = False,
+    confirm_within: ConfirmWithin = None,
+    no_confirm: NoConfirm = False,
     lock_wait: LockWait = "30s",
 ) -> int:
     """Make the servers be as fleet.toml says: plan, ask, then run exactly that plan."""
     session: Session = context.obj
+    safely = safety(safe, confirm_within, no_confirm)
     if plan:
-        return session.finish(_planned(session, on, only), planned=True)
+        return session.finish(_planned(session, on, only, safely), planned=True)
     approve = session.approver(yes=yes)
     wait_s = seconds("--lock-wait", lock_wait)
     result = session.in_workspace(
         lambda w: session.flows.apply(
-            w, selector=on or "all", only=only, approve=approve, lock_wait_s=wait_s, report=session.report
+            w,
+            selector=on or "all",
+            only=only,
+            approve=approve,
+            lock_wait_s=wait_s,
+            report=session.report,
+            safety=safely,
         )
     )
     return session.finish(result, mutates=True)
 
 
-def _planned(session: Session, on: str | None, only: str | None) -> CommandResult:
-    return session.in_workspace(lambda w: session.flows.plan(w, selector=on or "all", only=only, report=session.report))
+def _planned(session: Session, on: str | None, only: str | None, safely: Safety) -> CommandResult:
+    return session.in_workspace(
+        lambda w: session.flows.plan(w, selector=on or "all", only=only, report=session.report, safety=safely)
+    )
 
 
 def _drift(result: CommandResult) -> SfError | None:

@@ -31,6 +31,8 @@ AREAS = (
     Area("package", SERVERS, "Packages: list, install, remove"),
     Area("service", SERVERS, "systemd services: status, logs, start, stop, restart"),
     Area("user", SERVERS, "User accounts and their SSH keys"),
+    Area("firewall", SERVERS, "Which ports are open, and to whom: allow, deny, list", "firewall"),
+    Area("config", SERVERS, "Configuration files of the system: sshd, sysctl, sudoers …", "config", derived=True),
     Area("file", SERVERS, "Files in an app's data folders: put, show, list", "file", derived=True),
     Area("app", APPS, "Apps: a user, data folders and a port; create, list, remove"),
     Area("redis", APPS, "Redis instances"),
@@ -42,7 +44,7 @@ AREAS = (
     Area("op", TRUST, "Operations: what ran, what runs, follow, cancel", "op"),
     Area("audit", TRUST, "The signed history: show it, verify it", "audit"),
     Area("applied", TRUST, "What was last applied to a server's resources, and by whom"),
-    Area("safe", TRUST, "Changes that undo themselves unless confirmed"),
+    Area("safe", TRUST, "Changes that undo themselves unless confirmed", "safe"),
 )
 
 

@@ -9,9 +9,17 @@ from typer.exceptions import TyperException
 from ..errors import Interrupted, UsageError
 
 
-def interrupted(op: str) -> Interrupted:
-    """Ctrl-C. What servers have begun they finish: `op` is its id, "" when nothing was begun."""
-    return Interrupted("interrupted", hint=f"servers go on: `sf op follow {op}`" if op else "")
+#: Options of commands that change something which can be put back.
+_SAFE = ("--safe", "--confirm-within", "--no-confirm")
+
+
+def interrupted(op: str, *, safe: bool = False) -> Interrupted:
+    """Ctrl-C. What servers have begun they finish: `op` is its id, "" when nothing was begun; a `safe` change they also
+    undo.
+    """
+    hint = f"servers go on: `sf op follow {op}`" if op else ""
+    kept = f"; the change is undone by itself, unless: `sf safe confirm {op} --on SERVER`" if op and safe else ""
+    return Interrupted("interrupted", hint=hint + kept)
 
 
 def usage_error(error: TyperException) -> UsageError:
@@ -23,6 +31,8 @@ def usage_error(error: TyperException) -> UsageError:
     near = getattr(error, "possibilities", None)
     hint = f"did you mean {near[0]}?" if near else f"see `{path} --help`"
     if hasattr(error, "possibilities") and hasattr(error, "option_name"):
+        if error.option_name in _SAFE:
+            hint = "this cannot be a safe change: nothing could put it back"
         return UsageError(f"`{path}` has no option {error.option_name}", hint=hint)
     param = getattr(error, "param", None)
     if param is not None and hasattr(error, "param_type"):  # only a missing parameter has a param_type

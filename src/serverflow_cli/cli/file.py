@@ -13,7 +13,7 @@ from serverflow_actions import registry
 from ..errors import UsageError
 from ..ui.units import size
 from .generated import run
-from .options import LockWait, On, Plan, Timeout, Yes
+from .options import ConfirmWithin, LockWait, NoConfirm, On, Plan, Safe, Timeout, Yes
 from .session import Session
 
 #: The server holds it in memory while it writes, and file.put may use 256 MiB there.
@@ -32,6 +32,9 @@ def put(
     mode: Annotated[str, typer.Option("--mode", metavar="MODE", help="File mode [default: 0640]")] = "0640",
     plan: Plan = False,
     yes: Yes = False,
+    safe: Safe = False,
+    confirm_within: ConfirmWithin = None,
+    no_confirm: NoConfirm = False,
     timeout: Timeout = None,
     lock_wait: LockWait = "30s",
 ) -> int:
@@ -48,6 +51,9 @@ def put(
         on=on,
         plan=plan,
         yes=yes,
+        safe=safe,
+        confirm_within=confirm_within,
+        no_confirm=no_confirm,
         timeout=timeout,
         lock_wait=lock_wait,
         blobs=(content,),

@@ -12,6 +12,8 @@ from .key_calls import KeyCalls
 if TYPE_CHECKING:
     from ..config.environment import Settings
     from ..flows.ask import Ask
+    from ..flows.config import Revise
+    from ..flows.safe import Safety
     from ..flows.workspace import Workspace
     from ..ui.prompts import Prompts
 
@@ -51,9 +53,11 @@ class FlowCalls(KeyCalls):
         lock_wait_s: int,
         report: Report,
         blobs: tuple[bytes, ...] = (),
+        safety: Safety | None = None,
         seal: bool = False,
     ) -> CommandResult:
         from ..flows.actions import run_action
+        from ..flows.safe import USUAL
 
         if seal:
             from ..flows import sealing
@@ -71,8 +75,54 @@ class FlowCalls(KeyCalls):
             lock_wait_s=lock_wait_s,
             report=report,
             blobs=blobs,
+            safety=safety or USUAL,
         )
         return sealing.put_away(workspace, result) if seal else result
+
+    async def firewall_rules(
+        self,
+        workspace: Workspace,
+        verb: Literal["allow", "deny", "remove"],
+        selector: str,
+        rules: list[str],
+        **how: Any,
+    ) -> CommandResult:
+        from ..flows.firewall import change_rules
+
+        return await change_rules(workspace, verb, selector, rules, **how)
+
+    async def firewall_disable(self, workspace: Workspace, selector: str, **how: Any) -> CommandResult:
+        from ..flows.firewall import disable
+
+        return await disable(workspace, selector, **how)
+
+    async def config_write(
+        self, workspace: Workspace, kind: str, selector: str, content: str, how: Mapping[str, Any]
+    ) -> CommandResult:
+        from ..flows.config import How, write
+
+        return await write(workspace, kind, selector, content, How(**how))
+
+    async def config_set(
+        self, workspace: Workspace, kind: str, selector: str, settings: Mapping[str, str], how: Mapping[str, Any]
+    ) -> CommandResult:
+        from ..flows.config import How, set_keys
+
+        return await set_keys(workspace, kind, selector, settings, How(**how))
+
+    async def config_edit(
+        self, workspace: Workspace, kind: str, selector: str, revise: Revise, how: Mapping[str, Any]
+    ) -> CommandResult:
+        from ..flows.config import How, edit
+
+        return await edit(workspace, kind, selector, revise, How(**how))
+
+    async def config_remove(
+        self, workspace: Workspace, kind: str, selector: str, how: Mapping[str, Any]
+    ) -> CommandResult:
+        from ..flows.config import How, remove
+
+        return await remove(workspace, kind, selector, How(**how))
 
     async def secret_list(self, workspace: Workspace) -> CommandResult:
         from ..flows.secrets import list_secrets
@@ -108,10 +158,12 @@ class FlowCalls(KeyCalls):
 
         return await reseal_secrets(workspace, plan=plan)
 
-    async def plan(self, workspace: Workspace, *, selector: str, only: str | None, report: Report) -> CommandResult:
+    async def plan(
+        self, workspace: Workspace, *, selector: str, only: str | None, report: Report, safety: Safety
+    ) -> CommandResult:
         from ..flows.apply import plan
 
-        return await plan(workspace, selector=selector, only=only, report=report)
+        return await plan(workspace, selector=selector, only=only, report=report, safety=safety)
 
     async def apply(
         self,
@@ -122,11 +174,18 @@ class FlowCalls(KeyCalls):
         approve: Approve,
         lock_wait_s: int,
         report: Report,
+        safety: Safety,
     ) -> CommandResult:
         from ..flows.apply import apply
 
         return await apply(
-            workspace, selector=selector, only=only, approve=approve, lock_wait_s=lock_wait_s, report=report
+            workspace,
+            selector=selector,
+            only=only,
+            approve=approve,
+            lock_wait_s=lock_wait_s,
+            report=report,
+            safety=safety,
         )
 
     async def server_add(
@@ -205,6 +264,16 @@ class FlowCalls(KeyCalls):
         from ..flows.registry import sign
 
         return await sign(workspace, plan=plan, approve=approve)
+
+    async def safe_history(self, workspace: Workspace, *, selector: str, limit: int, report: Report) -> CommandResult:
+        from ..flows.safe_history import history
+
+        return await history(workspace, selector=selector, limit=limit, report=report)
+
+    async def safe_show(self, workspace: Workspace, op_id: str, *, selector: str, report: Report) -> CommandResult:
+        from ..flows.safe_history import show
+
+        return await show(workspace, op_id, selector=selector, report=report)
 
     async def op_list(self, workspace: Workspace, *, limit: int) -> CommandResult:
         from ..flows.ops import list_ops

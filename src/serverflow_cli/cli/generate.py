@@ -28,6 +28,7 @@ from .tree import first_sentence, root
 #: type does. "" is a value that nothing is known about.
 _KINDS = {
     "SELECTOR": "selector", "SERVER": "server", "ROLE": "role", "TAG": "tag", "ACTION": "action", "AREA": "area",
+    "KIND": "|".join(next(p.choices for p in registry.load("config.set").params if p.name == "kind")),
     "FILE": "file", "PATH": "file", "[PATH]": "file", "KEY=VALUE": "assignment",
 }  # fmt: skip
 _TYPE_KINDS = {"unit": "unit", "boolean": "true|false"}
@@ -56,7 +57,7 @@ def commands() -> Iterator[tuple[str, Any, typer.Context, Action | None]]:
             continue
         for verb in command.list_commands(context):
             found = command.get_command(context, verb)
-            written = verb in command.commands and name not in derived
+            written = verb in command.commands and (name not in derived or verb not in registry.verbs(name))
             action = None if written else registry.load(f"{name}.{verb}")
             yield f"{name} {verb}", found, typer.Context(found, info_name=verb, parent=context), action
 

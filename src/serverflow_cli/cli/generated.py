@@ -13,12 +13,27 @@ from serverflow_actions.kit.spec import Action, BadParams, Param, parse
 from ..errors import UsageError
 from ..model.result import CommandResult
 from ..ui.units import duration, size
-from .options import Confirm, LockWait, On, Plan, Seal, Timeout, Yes, seconds
+from .options import (
+    Confirm,
+    ConfirmWithin,
+    LockWait,
+    NoConfirm,
+    On,
+    Plan,
+    Safe,
+    Seal,
+    Timeout,
+    Yes,
+    safety,
+    seconds,
+)
 from .seen import remember_units
 from .session import Session
 
 #: The options that generated commands share; no parameter of an action may have such a name.
-COMMON = ("on", "plan", "yes", "confirm", "timeout", "lock_wait", "seal")
+COMMON = (
+    "on", "plan", "yes", "confirm", "safe", "confirm_within", "no_confirm", "timeout", "lock_wait", "seal",
+)  # fmt: skip
 RESERVED = frozenset((*COMMON, "json", "fleet", "verbose", "debug", "no_color", "help"))
 _DEFAULT_LOCK_WAIT = "30s"
 
@@ -44,6 +59,9 @@ def run(
     plan: bool | None = False,
     yes: bool | None = False,
     confirm: str | None = None,
+    safe: bool | None = False,
+    confirm_within: str | None = None,
+    no_confirm: bool | None = False,
     timeout: str | None = None,
     lock_wait: str | None = None,
     seal: bool | None = False,
@@ -57,6 +75,7 @@ def run(
     timeout_s = seconds("--timeout", timeout) if timeout else None
     lock_wait_s = seconds("--lock-wait", lock_wait or _DEFAULT_LOCK_WAIT)
     mutates = action.kind != "read"
+    safely = safety(bool(safe), confirm_within, bool(no_confirm))
     approve: Callable[[CommandResult], bool] = _without_asking
     if mutates and not plan:
         name = target_name(action, params, on) if action.destructive else ""
@@ -74,6 +93,7 @@ def run(
             lock_wait_s=lock_wait_s,
             report=session.report,
             blobs=blobs,
+            safety=safely,
             seal=bool(seal) and not plan,
         )
     )
@@ -97,10 +117,8 @@ def target_name(action: Action, params: Mapping[str, Any], selector: str) -> str
 
 
 def value_of(param: Param, raw: Any) -> Any:
-    """A value in the form that the signed body carries: whole numbers as numbers, all else as it was written."""
-    if param.many:
-        return [value_of_one(param, item) for item in raw]
-    return value_of_one(param, raw)
+    """A value in the form that the signed body carries: whole numbers as numbers, all else, and lists, as written."""
+    return list(raw) if param.many else value_of_one(param, raw)
 
 
 def value_of_one(param: Param, raw: Any) -> Any:
@@ -142,6 +160,10 @@ def _signature(action: Action) -> list[inspect.Parameter]:
         common += [_keyword("plan", Plan, False)]
         common += [_keyword("yes", Yes, False)]
         common += [_keyword("confirm", Confirm, None)] if action.destructive else []
+    if action.kind == "change":
+        common += [_keyword("safe", Safe, False)]
+        common += [_keyword("confirm_within", ConfirmWithin, None)]
+        common += [_keyword("no_confirm", NoConfirm, False)]
     common += [_keyword("timeout", Timeout, None)]
     if action.reveals:
         common += [_keyword("seal", Seal, False)]

@@ -25,14 +25,14 @@ def list_(context: typer.Context, limit: Limit = "20") -> int:
 
 def status(context: typer.Context, op_id: OpId) -> int:
     """Show how an operation ended or how far it is."""
-    op = _checked(op_id)
+    op = checked(op_id)
     session: Session = context.obj
     return session.finish(session.in_workspace(lambda w: session.flows.op_status(w, op, report=session.report)))
 
 
 def follow(context: typer.Context, op_id: OpId) -> int:
     """Follow an operation to its end; the rest of what a dropped connection would have shown."""
-    op = _checked(op_id)
+    op = checked(op_id)
     session: Session = context.obj
     result = session.in_workspace(lambda w: session.flows.op_follow(w, op, report=session.report))
     return session.finish(result, mutates=True)
@@ -40,7 +40,7 @@ def follow(context: typer.Context, op_id: OpId) -> int:
 
 def cancel(context: typer.Context, op_id: OpId, yes: Yes = False) -> int:
     """Stop an operation that runs. What it has done stays done."""
-    op = _checked(op_id)
+    op = checked(op_id)
     session: Session = context.obj
     if not yes and not session.prompts.confirm(f"Stop operation {op}?"):
         raise SfError("nothing was done", code="declined")
@@ -55,7 +55,8 @@ def count_of(text: str) -> int:
     return int(text)
 
 
-def _checked(op_id: str) -> str:
+def checked(op_id: str) -> str:
+    """An operation's id, in capitals. Raises UsageError."""
     try:
         return str(grammar.ulid(op_id.upper()))
     except ValueError as error:

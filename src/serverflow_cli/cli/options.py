@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from serverflow_actions.kit import grammar
 
 from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from ..flows.safe import Safety
 
 GLOBAL_HELP = (
     ("--fleet PATH", "The fleet folder or its fleet.toml (else SF_FLEET, else the nearest one upward)"),
@@ -32,6 +35,12 @@ Seal = Annotated[bool, typer.Option("--seal", help="Seal new passwords into secr
 Timeout = Annotated[
     str | None, typer.Option("--timeout", metavar="DURATION", help="Give up after this time, such as 5m")
 ]
+Safe = Annotated[bool, typer.Option("--safe", help="Undo it by itself unless it is confirmed over a new connection")]
+ConfirmWithin = Annotated[
+    str | None,
+    typer.Option("--confirm-within", metavar="DURATION", help="The time for that, 10s to 1h [default: 2m]; as --safe"),
+]
+NoConfirm = Annotated[bool, typer.Option("--no-confirm", help="Leave that to `sf safe confirm`; as --safe")]
 LockWait = Annotated[
     str, typer.Option("--lock-wait", metavar="DURATION", help="Wait this long for someone else's work to end")
 ]
@@ -77,3 +86,17 @@ def seconds(option: str, text: str) -> int:
         return grammar.duration(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}") from None
+
+
+#: Less would not do for a new connection to a slow server, and nobody waits for more.
+SHORTEST_CONFIRM_S, LONGEST_CONFIRM_S = 10, 3600
+
+
+def safety(safe: bool, within: str | None, no_confirm: bool) -> Safety:
+    """How safe changes are made; whoever says how wants one. Raises UsageError."""
+    from ..flows.safe import CONFIRM_S, Safety
+
+    within_s = seconds("--confirm-within", within) if within is not None else CONFIRM_S
+    if not SHORTEST_CONFIRM_S <= within_s <= LONGEST_CONFIRM_S:
+        raise UsageError(f"--confirm-within {within}: from 10s to 1h")
+    return Safety(wanted=safe or within is not None or no_confirm, within_s=within_s, confirm=not no_confirm)

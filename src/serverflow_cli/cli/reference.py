@@ -99,10 +99,17 @@ def _declared(action: Action) -> Iterator[str]:
         ("ports", _codes(action.ports)),
         ("secrets", _codes(secrets) + ": asked for, or read from stdin" if secrets else ""),
         ("locks", _codes(action.locks) or "none"),
+        ("safe change", _safe(action)),
         ("limits", f"{duration(action.timeout)}, {size(action.memory)}"),
     ]
     yield from _table(("declared", ""), [(name, text) for name, text in facts if text])
     yield ""
+
+
+def _safe(action: Action) -> str:
+    if action.safe:
+        return action.safe
+    return f"where `{action.lifelines[0]}` is {_codes(action.lifelines[1:])}" if action.lifelines else ""
 
 
 def _codes(values: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from serverflow_actions import registry
@@ -34,6 +35,7 @@ class Session:
         self.flows = flows
         self.progress = Progress(terminal, verbose=options.verbose)
         self._lines = Lines()
+        self._told: set[str] = set()  # notes that stood beside a question
         self.prompts = Prompts(terminal, self.progress.paused)
 
     @property
@@ -102,6 +104,9 @@ class Session:
                 return True
             with self.progress.paused():
                 print_changes(self.terminal, planned.servers, self.terminal.stderr, planned=True)
+                for note in planned.notes:
+                    print_note(self.terminal, note)
+                self._told.update(planned.notes)
             if name:
                 return self.prompts.typed("This cannot be undone.", name, otherwise=otherwise)
             return self.prompts.confirm("Go on?", otherwise=otherwise)
@@ -119,7 +124,8 @@ class Session:
                 self._print_line(server, line)
             if mutates and result.fleet:
                 print_note(self.terminal, f"fleet {result.fleet}")
-            print_result(self.terminal, result, changes=mutates or planned, planned=planned)
+            notes = tuple(note for note in result.notes if note not in self._told)
+            print_result(self.terminal, replace(result, notes=notes), changes=mutates or planned, planned=planned)
             if error:
                 print_error(self.terminal, error)
         return error.exit_code if error else result.exit_code

@@ -21,9 +21,12 @@ SELECTORS: tuple[Path, ...] = (
     ("apps", "*", "on"),
     ("redis", "*", "on"),
     ("redis", "*", "allow_from"),
+    ("firewall", "*", "on"),
+    ("config", "*", "on"),
     ("cron", "*", "on"),
     ("notify", "routes", "*", "on"),
     ("routes", "*", "on"),
+    ("checks", "*", "on"),
 )
 REFERENCES: Mapping[Path, tuple[Path, ...]] = {
     ("apps",): (("cron", "*", "app"), ("routes", "*", "to", "app"), ("grants", "*", "where", "app")),

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def literal(value: Any) -> str:
-    """A value on one line: text in quotes, lists and tables inline."""
+    """A value: text in quotes, lists and tables inline; on one line, but for text of several lines."""
     import tomlkit
 
     if isinstance(value, Mapping):
@@ -15,6 +15,10 @@ def literal(value: Any) -> str:
         return f"{{ {pairs} }}" if pairs else "{}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(literal(inner) for inner in value)}]"
+    if isinstance(value, str) and "\n" in value.rstrip("\n") and "\r" not in value:
+        # The newline after the opening quotes is not part of the value (toml.io/en/v1.0.0#string). The dot keeps
+        # tomlkit from adding one by itself.
+        return '"""\n' + str(tomlkit.string(f".{value}", multiline=True).as_string()).removeprefix('""".')
     return str(tomlkit.item(value).as_string())
 
 

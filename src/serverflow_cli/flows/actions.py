@@ -12,7 +12,8 @@ from serverflow_actions.kit.spec import Action
 from ..errors import SfError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
-from . import reboot
+from . import reboot, safe
+from .safe import USUAL, Safety, safety_of
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,13 +39,16 @@ async def run_action(
     lock_wait_s: int,
     report: Report,
     blobs: tuple[bytes, ...] = (),
+    safety: Safety = USUAL,
 ) -> CommandResult:
     """Run one action on all selected servers at once.
 
     A change is planned first and run with the hash of what was approved, so that a server on which things have moved
-    since refuses. Raises SfError for what concerns all servers; what concerns one is in its result.
+    since refuses; one that could lock everyone out is confirmed over a new connection (flows/safe.py). Raises SfError
+    for what concerns all servers; what concerns one is in its result.
     """
     action = registry.load(action_name)
+    confirm_s = safety_of(action, params, safety)
     names = workspace.select(selector)
     if action.table and not MOMENTARY & set(params):
         from .stanza import run_stanza
@@ -59,6 +63,7 @@ async def run_action(
             timeout_s=timeout_s,
             lock_wait_s=lock_wait_s,
             report=report,
+            safety=safety,
         )
     if action_name == "package.install":
         from .stanza import run_packages
@@ -72,16 +77,28 @@ async def run_action(
             timeout_s=timeout_s,
             lock_wait_s=lock_wait_s,
             report=report,
+            safety=safety,
         )
     # For a reboot --timeout is the wait for the server's return.
     limit = action.timeout if action_name == "system.reboot" else timeout_s or action.timeout
-    request = Request(action_name, dict(params), secrets=secrets, blobs=blobs, timeout_s=limit, lock_wait_s=lock_wait_s)
+    request = Request(
+        action_name,
+        dict(params),
+        secrets=secrets,
+        blobs=blobs,
+        timeout_s=limit,
+        lock_wait_s=lock_wait_s,
+        confirm_s=confirm_s,
+    )
+    if confirm_s and not plan:
+        safety = safe.with_checks(workspace, safety)
     async with workspace.caller() as caller:
         if action.kind == "read":
             return await _on_all(workspace, caller, names, action, replace(request, read_only=True), report)
         planned = await _on_all(
             workspace, caller, names, action, replace(request, mode="plan", read_only=True, blobs=()), report
         )
+        planned = safe.told_before(planned, confirm_s)
         approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply and not s.error}
         if plan or not approved:
             return planned
@@ -89,7 +106,7 @@ async def run_action(
             raise SfError("nothing was done", code="declined")
         names = [name for name in names if name in approved]
         done = await _on_all(
-            workspace, caller, names, action, request, report, approved, timeout_s or reboot.BACK_WITHIN_S
+            workspace, caller, names, action, request, report, approved, timeout_s or reboot.BACK_WITHIN_S, safety
         )
     if action_name == "package.remove":
         from .stanza import forget_packages
@@ -108,13 +125,16 @@ async def _on_all(
     report: Report,
     approved: Mapping[str, str] | None = None,
     back_within_s: int = 0,
+    safety: Safety = USUAL,
 ) -> CommandResult:
     op_id = new_ulid()
 
     async def work(link: Link) -> Reply:
-        mine = replace(request, plan_sha256=approved[link.name]) if approved else request
-        reply = await caller.call(link, mine, op_id, action.version, report)
-        if action.name == "system.reboot" and mine.mode == "run":
+        if approved is None:
+            return await caller.call(link, request, op_id, action.version, report)
+        mine = replace(request, plan_sha256=approved[link.name])
+        reply = await safe.call(caller, link, mine, op_id, action.version, report, safety)
+        if action.name == "system.reboot":
             await reboot.wait_until_back(caller, link, reply, back_within_s, report)
         return reply
 

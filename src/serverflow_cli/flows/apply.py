@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from serverflow_actions import registry
 from serverflow_actions.kit.change import Change
 
-from ..errors import ActionFailed, PlanChanged, SfError, UsageError
+from ..errors import ActionFailed, PlanChanged, RolledBack, SfError, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult, reply_of
 from ..plan.desired import AREAS, not_planned, resources
 from ..plan.diff import unmanaged
 from ..plan.resource import Resource, resource_hash
+from . import safe
+from .safe import USUAL, Safety, safety_of
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Planned:
     base: str
     #: It cannot be planned before what comes earlier in the file is there: a user's shell, say, that a package brings.
     waits: bool = False
+    #: Seconds within which it has to be confirmed, 0 for what is no safe change.
+    confirm_s: int = 0
 
     @property
     def due(self) -> bool:
@@ -49,25 +53,38 @@ class Planned:
         return (*self.reply.notes, other)
 
 
-async def plan(workspace: Workspace, *, selector: str, only: str | None, report: Report) -> CommandResult:
+async def plan(
+    workspace: Workspace, *, selector: str, only: str | None, report: Report, safety: Safety = USUAL
+) -> CommandResult:
     """What would change; each server is asked, all at once. Nothing is written."""
     wanted = desired(workspace, selector, only)
     async with workspace.caller() as caller:
-        planned, failures = await plan_all(workspace, caller, wanted, report)
+        planned, failures = await plan_all(workspace, caller, wanted, report, safety)
         notes = [
-            f"not applied by this version of sf: {place}" for place in ([] if only else not_planned(workspace.fleet))
+            *_on_safe_changes(planned),
+            *(
+                f"not applied by this version of sf: {place}"
+                for place in ([] if only else not_planned(workspace.fleet))
+            ),
         ]
         notes += await _unmanaged(workspace, caller, selector, only, report)
     return CommandResult(workspace.label, servers=_summary(planned, failures), notes=tuple(notes))
 
 
 async def apply(
-    workspace: Workspace, *, selector: str, only: str | None, approve: Approve, lock_wait_s: int, report: Report
+    workspace: Workspace,
+    *,
+    selector: str,
+    only: str | None,
+    approve: Approve,
+    lock_wait_s: int,
+    report: Report,
+    safety: Safety = USUAL,
 ) -> CommandResult:
     """Plan, ask, then run exactly that plan: a server on which things have moved since refuses."""
     wanted = desired(workspace, selector, only)
     return await apply_resources(
-        workspace, wanted, approve=approve, plan_only=False, lock_wait_s=lock_wait_s, report=report
+        workspace, wanted, approve=approve, plan_only=False, lock_wait_s=lock_wait_s, report=report, safety=safety
     )
 
 
@@ -92,13 +109,14 @@ async def apply_resources(
     report: Report,
     before_run: Callable[[], None] = lambda: None,
     timeout_s: int | None = None,
+    safety: Safety = USUAL,
 ) -> CommandResult:
     """Plan these resources, ask, and apply them. `before_run` is called once after the approval, before the first
     change.
     """
     async with workspace.caller() as caller:
-        planned, failures = await plan_all(workspace, caller, wanted, report)
-        preview = CommandResult(workspace.label, servers=_summary(planned, failures))
+        planned, failures = await plan_all(workspace, caller, wanted, report, safety)
+        preview = CommandResult(workspace.label, servers=_summary(planned, failures), notes=_on_safe_changes(planned))
         failed = {result.name for result in failures}
         if plan_only or failed >= planned.keys():
             return preview
@@ -106,11 +124,13 @@ async def apply_resources(
         planned = {name: items for name, items in planned.items() if name not in failed}
         if any(item.reply.changes for items in planned.values() for item in items) and not approve(preview):
             raise SfError("nothing was done", code="declined")
+        if any(item.confirm_s for items in planned.values() for item in items):
+            safety = safe.with_checks(workspace, safety)
         before_run()
         due = {name: [item for item in items if item.due] for name, items in planned.items()}
 
         async def work(link: Link) -> Reply:
-            return await _apply_on(caller, link, due[link.name], lock_wait_s, timeout_s, report)
+            return await _apply_on(caller, link, due[link.name], lock_wait_s, timeout_s, report, safety)
 
         busy = [name for name, items in due.items() if items]
         done = {result.name: result for result in await workspace.on_all(busy, work, report)}
@@ -119,7 +139,7 @@ async def apply_resources(
 
 
 async def plan_all(
-    workspace: Workspace, caller: Caller, wanted: Sequence[Resource], report: Report
+    workspace: Workspace, caller: Caller, wanted: Sequence[Resource], report: Report, safety: Safety = USUAL
 ) -> tuple[dict[str, list[Planned]], tuple[ServerResult, ...]]:
     """Forecasts by server, and the servers that could not give one."""
     by_server: dict[str, list[Resource]] = {}
@@ -130,40 +150,58 @@ async def plan_all(
     async def work(link: Link) -> Reply:
         async with caller.hold(link):
             for resource in by_server[link.name]:
+                confirm_s = safety_of(registry.load(resource.action), resource.params, safety)
                 try:
-                    reply = await _forecast(caller, link, resource, report)
+                    reply = await _forecast(caller, link, resource, confirm_s, report)
                 except ActionFailed as error:
-                    if not any(item.reply.changes for item in planned[link.name]):
+                    cannot = confirm_s and error.code == "unsupported"
+                    if cannot or not any(item.reply.changes for item in planned[link.name]):
                         raise
                     later = f"{resource.key} can be planned once what comes before it is there: {error.message}"
-                    planned[link.name].append(Planned(resource, Reply("", "unchanged", notes=(later,)), "", waits=True))
+                    planned[link.name].append(
+                        Planned(resource, Reply("", "unchanged", notes=(later,)), "", True, confirm_s)
+                    )
                     continue
                 known: Mapping[str, Any] = reply.receipt.get("base") or {}
-                planned[link.name].append(Planned(resource, reply, str(known.get("hash", ""))))
+                base = str(known.get("hash", ""))
+                planned[link.name].append(Planned(resource, reply, base, confirm_s=confirm_s))
         return Reply("", "done")
 
     results = await workspace.on_all(by_server, work, report)
     return planned, tuple(result for result in results if result.error)
 
 
-async def _forecast(caller: Caller, link: Link, resource: Resource, report: Report) -> Reply:
+async def _forecast(caller: Caller, link: Link, resource: Resource, confirm_s: int, report: Report) -> Reply:
     action = registry.load(resource.action)
     base = {"resource": resource.key, "from": "", "to": resource_hash(resource)}
     request = Request(
-        resource.action, resource.params, mode="plan", base=base, read_only=True, timeout_s=action.timeout
+        resource.action,
+        resource.params,
+        mode="plan",
+        base=base,
+        read_only=True,
+        timeout_s=action.timeout,
+        confirm_s=confirm_s,
     )
     return await caller.call(link, request, new_ulid(), action.version, report)
 
 
 async def _apply_on(
-    caller: Caller, link: Link, due: Sequence[Planned], lock_wait_s: int, timeout_s: int | None, report: Report
+    caller: Caller,
+    link: Link,
+    due: Sequence[Planned],
+    lock_wait_s: int,
+    timeout_s: int | None,
+    report: Report,
+    safety: Safety,
 ) -> Reply:
-    """In order, over one connection. After a change of our own, what follows is forecast anew and must stay within the
-    plan.
+    """In order, over one connection; each safe change is confirmed over a new one, which the next goes on with. After a
+    change of our own, what follows is forecast anew and must stay within the plan.
     """
     changes: list[Change] = []
     data: dict[str, Any] = {}
     secrets: dict[str, str] = {}
+    notes: dict[str, None] = {}
     op_id = ""
     async with caller.hold(link):
         for item in due:
@@ -176,7 +214,7 @@ async def _apply_on(
                     )
                 approved = item.reply.plan_sha256
                 if changes:
-                    approved = _within_plan(item, await _forecast(caller, link, resource, report), link)
+                    approved = _within_plan(item, await _forecast(caller, link, resource, item.confirm_s, report), link)
                 request = Request(
                     resource.action,
                     resource.params,
@@ -184,17 +222,35 @@ async def _apply_on(
                     base={"resource": resource.key, "from": item.base, "to": resource_hash(resource)},
                     timeout_s=timeout_s or action.timeout,
                     lock_wait_s=lock_wait_s,
+                    confirm_s=item.confirm_s,
                 )
-                reply = await caller.call(link, request, op_id, action.version, report)
+                reply = await safe.call(caller, link, request, op_id, action.version, report, safety)
             except SfError as error:
-                # What was done and made before the failure belongs into the result too.
+                # What was done and made before the failure belongs into the result too; what was undone does not.
                 partial = reply_of(error) or Reply(op_id, error.code)
-                error.reply = Reply(op_id, partial.outcome, (*changes, *partial.changes), secrets=secrets)
+                left = () if isinstance(error, RolledBack) else partial.changes
+                secrets |= _named(resource, partial)
+                error.reply = Reply(op_id, partial.outcome, (*changes, *left), secrets=secrets)
                 raise
             changes += reply.changes
             data |= reply.data if len(due) == 1 else {}
-            secrets |= {f"{resource.key} {name}": value for name, value in reply.secrets.items()}
-    return Reply(op_id, "done" if changes else "unchanged", tuple(changes), data, secrets)
+            secrets |= _named(resource, reply)
+            notes |= dict.fromkeys(reply.notes)
+    return Reply(op_id, "done" if changes else "unchanged", tuple(changes), data, secrets, notes=tuple(notes))
+
+
+def _named(resource: Resource, reply: Reply) -> dict[str, str]:
+    """What was made on the server, by resource: several may make a password."""
+    return {f"{resource.key} {name}": value for name, value in reply.secrets.items()}
+
+
+def _on_safe_changes(planned: Mapping[str, Sequence[Planned]]) -> tuple[str, ...]:
+    """A remark on those that would be safe changes."""
+    found = [item for items in planned.values() for item in items if item.confirm_s and item.reply.changes]
+    if not found:
+        return ()
+    keys = ", ".join(dict.fromkeys(item.resource.key for item in found))
+    return (f"safe change: {keys}: {safe.undone_within(found[0].confirm_s)}",)
 
 
 def _within_plan(item: Planned, fresh: Reply, link: Link) -> str:

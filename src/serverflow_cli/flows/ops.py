@@ -83,12 +83,12 @@ async def _ask(workspace: Workspace, op_id: str, action: str, report: Report) ->
         async def work(link: Link) -> Reply:
             request = Request(action, {"op": op_id}, read_only=declared.kind == "read", timeout_s=declared.timeout)
             answer = await caller.call(link, request, new_ulid(), declared.version, report)
-            return _outcome(caller, link, op_id, answer, cancelling=action == "op.cancel")
+            return outcome_of(caller, link, op_id, answer, cancelling=action == "op.cancel")
 
         return CommandResult(workspace.label, op_id, await workspace.on_all(names, work, report))
 
 
-def _outcome(caller: Caller, link: Link, op_id: str, answer: Reply, *, cancelling: bool) -> Reply:
+def outcome_of(caller: Caller, link: Link, op_id: str, answer: Reply, *, cancelling: bool) -> Reply:
     """The receipt that the server kept. Raises the error that the operation ended with; to be killed is what a
     cancellation wants.
     """

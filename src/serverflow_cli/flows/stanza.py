@@ -17,7 +17,9 @@ from ..errors import ConfigError, SfError, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
 from ..plan.desired import file_key
+from . import safe
 from .apply import apply_resources
+from .safe import USUAL, Safety, safety_of
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,11 +39,12 @@ async def run_stanza(
     timeout_s: int | None,
     lock_wait_s: int,
     report: Report,
+    safety: Safety = USUAL,
 ) -> CommandResult:
     """Create or change a stanza and apply it, or remove what it stands for and then the stanza."""
     if action.verb == "remove":
         return await _remove(
-            workspace, action, selector, params, plan, approve, timeout_s or action.timeout, lock_wait_s, report
+            workspace, action, selector, params, plan, approve, timeout_s or action.timeout, lock_wait_s, report, safety
         )
     name = str(params["name"])
 
@@ -49,7 +52,7 @@ async def run_stanza(
         editor.set_entry(action.table, name, _values(workspace, action, name, selector, params))
 
     key = f"{action.area}.{name}"
-    return await _edited(
+    return await edited(
         workspace,
         change,
         lambda resource_key: resource_key == key,
@@ -59,6 +62,7 @@ async def run_stanza(
         timeout_s,
         lock_wait_s,
         report,
+        safety,
     )
 
 
@@ -72,6 +76,7 @@ async def run_packages(
     timeout_s: int | None,
     lock_wait_s: int,
     report: Report,
+    safety: Safety = USUAL,
 ) -> CommandResult:
     """`sf package install`: into the servers' package lists."""
 
@@ -80,8 +85,17 @@ async def run_packages(
             for package in names:
                 editor.add_to_list("servers", server, "packages", package)
 
-    return await _edited(
-        workspace, change, lambda key: key == "package.all", selector, plan, approve, timeout_s, lock_wait_s, report
+    return await edited(
+        workspace,
+        change,
+        lambda key: key == "package.all",
+        selector,
+        plan,
+        approve,
+        timeout_s,
+        lock_wait_s,
+        report,
+        safety,
     )
 
 
@@ -97,7 +111,7 @@ def forget_packages(workspace: Workspace, servers: Iterable[str], names: Sequenc
         workspace.refresh()
 
 
-async def _edited(
+async def edited(
     workspace: Workspace,
     change: Callable[[Editor], None],
     meant: Callable[[str], bool],
@@ -107,6 +121,7 @@ async def _edited(
     timeout_s: int | None,
     lock_wait_s: int,
     report: Report,
+    safety: Safety,
 ) -> CommandResult:
     """Plan against the edited text first; the file is written once the plan was approved, before the servers change."""
     from ..plan.desired import resources
@@ -132,6 +147,7 @@ async def _edited(
         report=report,
         before_run=write,
         timeout_s=timeout_s,
+        safety=safety,
     )
 
 
@@ -160,15 +176,52 @@ async def _remove(
     timeout_s: int,
     lock_wait_s: int,
     report: Report,
+    safety: Safety,
 ) -> CommandResult:
-    """The servers first: a stanza that went before its resource would leave it unmanaged."""
     name = str(params["name"])
-    key = f"{action.area}.{name}"
     names = workspace.select(selector)
     stanza = getattr(workspace.fleet, action.table).get(name)
     if stanza is not None:
         _check_removal(workspace, action, name, stanza.on, names)
-    request = Request(action.name, dict(params), timeout_s=timeout_s, lock_wait_s=lock_wait_s)
+    return await take_away(
+        workspace,
+        action,
+        params,
+        names,
+        f"{action.area}.{name}",
+        [(action.table, name)] if stanza is not None else [],
+        plan=plan,
+        approve=approve,
+        timeout_s=timeout_s,
+        lock_wait_s=lock_wait_s,
+        report=report,
+        safety=safety,
+    )
+
+
+async def take_away(
+    workspace: Workspace,
+    action: Action,
+    params: Mapping[str, Any],
+    names: list[str],
+    key: str,
+    stanzas: Sequence[tuple[str, str]],
+    *,
+    plan: bool,
+    approve: Approve,
+    timeout_s: int,
+    lock_wait_s: int,
+    report: Report,
+    safety: Safety,
+) -> CommandResult:
+    """Remove a resource from servers, then the stanzas (table and name) that ask for it.
+
+    The servers first: a stanza that went before its resource would leave it unmanaged.
+    """
+    confirm_s = safety_of(action, params, safety)
+    if confirm_s and not plan:
+        safety = safe.with_checks(workspace, safety)
+    request = Request(action.name, dict(params), timeout_s=timeout_s, lock_wait_s=lock_wait_s, confirm_s=confirm_s)
     op_id = new_ulid()
     async with workspace.caller() as caller:
         bases: dict[str, str] = {}
@@ -181,7 +234,8 @@ async def _remove(
             bases[link.name] = str((reply.receipt.get("base") or {}).get("hash", ""))
             return reply
 
-        planned = CommandResult(workspace.label, servers=await workspace.on_all(names, look, report))
+        looked = CommandResult(workspace.label, servers=await workspace.on_all(names, look, report))
+        planned = safe.told_before(looked, confirm_s)
         approved = {s.name: s.reply.plan_sha256 for s in planned.servers if s.reply and not s.error}
         if plan or not approved:
             return planned
@@ -190,19 +244,20 @@ async def _remove(
 
         async def work(link: Link) -> Reply:
             base = {"resource": key, "from": bases[link.name], "to": ""}
-            return await caller.call(
-                link, replace(request, plan_sha256=approved[link.name], base=base), op_id, action.version, report
-            )
+            mine = replace(request, plan_sha256=approved[link.name], base=base)
+            return await safe.call(caller, link, mine, op_id, action.version, report, safety)
 
         ran = {s.name: s for s in await workspace.on_all(list(approved), work, report)}
         done = CommandResult(workspace.label, op_id, tuple(ran.get(s.name, s) for s in planned.servers))
-    if stanza is None:
+    if not stanzas:
         return done
     if done.error:
         left = ", ".join(server.name for server in done.failures)
-        return replace(done, notes=(f"{action.table}.{name} stays in fleet.toml until it is gone from {left} too",))
+        kept = (f"{table}.{name} stays in fleet.toml until it is gone from {left} too" for table, name in stanzas)
+        return replace(done, notes=tuple(kept))
     with edit(workspace.folder) as editor:
-        editor.remove_entry(action.table, name)
+        for table, name in stanzas:
+            editor.remove_entry(table, name)
     return done
 
 

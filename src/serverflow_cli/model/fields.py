@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from serverflow_actions.kit import grammar
+from serverflow_actions.kit import checks, grammar
 
 from . import address, selector
 
@@ -67,6 +67,13 @@ def _with_offset(raw: datetime) -> datetime:
     return raw
 
 
+def _rule(raw: str) -> None:
+    """In one spelling, so that equal rules are equal texts."""
+    usual = grammar.rule(raw)
+    if raw != usual:
+        raise ValueError(f"{raw[:60]!a} is written {usual}")
+
+
 def _argument(raw: str) -> None:
     if not raw.isprintable() or len(raw) > 1024:
         raise ValueError("must be one line of printable text, at most 1024 characters")
@@ -109,11 +116,14 @@ Size = Annotated[str, _checked(grammar.size)]
 Duration = Annotated[str, _checked(grammar.duration)]
 FullName = Annotated[str, AfterValidator(grammar.gecos)]
 Text = Annotated[str, AfterValidator(grammar.text)]
+Document = Annotated[str, AfterValidator(grammar.document)]
 SshKey = Annotated[str, AfterValidator(grammar.sshkey)]
 SigningKey = Annotated[str, AfterValidator(_ed25519)]
 SealingKey = Annotated[str, _checked(_x25519)]
 Argument = Annotated[str, _checked(_argument)]
 Schedule = Annotated[str, _checked(_schedule)]
+Rule = Annotated[str, _checked(_rule)]
+Check = Annotated[str, _checked(checks.parse)]
 ActionPattern = Annotated[
     str, _pattern(r"\*|[a-z][a-z0-9-]*\.(?:[a-z][a-z0-9-]*)?\*?(?<!\.)", "an action or a glob of actions")
 ]

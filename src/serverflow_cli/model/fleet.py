@@ -27,6 +27,18 @@ RedisPolicy = Literal[
 ]
 
 
+ConfigKind = Literal[
+    "sshd",
+    "sysctl",
+    "limits",
+    "journald",
+    "logrotate",
+    "unattended-upgrades",
+    "sudoers",
+    "motd",
+]
+
+
 class Stanza(BaseModel):
     """What all stanzas share. Validators are built once, for the whole file, when the first file is read."""
 
@@ -101,6 +113,27 @@ class Redis(Stanza):
     allow_from: fields.Selector | None = None
 
 
+class Firewall(Stanza):
+    """What may come in on the selected servers, besides SSH. All stanzas of a server are taken together.
+
+    `allow` and `deny` hold rules such as "5432/tcp from 10.0.0.0/8"; a denial goes before what allows the same. With
+    `defaults` what the server's roles need is allowed too; one stanza that is without them is enough to go without.
+    """
+
+    on: fields.Selector
+    allow: tuple[fields.Rule, ...] = ()
+    deny: tuple[fields.Rule, ...] = ()
+    defaults: fields.Flag = True
+
+
+class ConfigFile(Stanza):
+    """A configuration file of a known kind, as a whole. A server has one of each kind."""
+
+    on: fields.Selector
+    kind: ConfigKind
+    content: fields.Document
+
+
 class CronJob(Stanza):
     """A command on a schedule (crontab(5)), in the app's folder and as its user when `app` is set."""
 
@@ -173,6 +206,13 @@ class Route(Stanza):
     to: RouteTarget
 
 
+class Checks(Stanza):
+    """What must hold on the selected servers before a safe change, and after it, or it is undone."""
+
+    on: fields.Selector
+    expect: Annotated[tuple[fields.Check, ...], Field(min_length=1)]
+
+
 class Fleet(Stanza):
     """The whole file. Tables keep the order of the file."""
 
@@ -185,7 +225,10 @@ class Fleet(Stanza):
     users: dict[fields.UserName, User] = {}
     apps: dict[fields.Name, App] = {}
     redis: dict[fields.Name, Redis] = {}
+    firewall: dict[fields.Name, Firewall] = {}
+    config: dict[fields.Name, ConfigFile] = {}
     cron: dict[fields.Name, CronJob] = {}
     notify: Notify = Field(default_factory=Notify)
     dns: Dns = Field(default_factory=Dns)
     routes: dict[fields.Name, Route] = {}
+    checks: dict[fields.Name, Checks] = {}

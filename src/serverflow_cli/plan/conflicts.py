@@ -30,3 +30,29 @@ def check_ports(resources: Sequence[Resource]) -> None:
     ]
     if problems:
         raise PlanError("\n".join(problems))
+
+
+def check_kinds(resources: Sequence[Resource]) -> None:
+    """Raise PlanError when two stanzas are for the same configuration file of a server."""
+    asked: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for resource in resources:
+        if resource.action == "config.set":
+            asked[resource.server, resource.params["kind"]] += 1
+    problems = [
+        f"{server}: {count} config stanzas have the kind {kind}" for (server, kind), count in asked.items() if count > 1
+    ]
+    if problems:
+        raise PlanError("\n".join(problems))
+
+
+def check_rules(resources: Sequence[Resource]) -> None:
+    """Raise PlanError when the firewall stanzas of a server both allow and deny the same."""
+    problems = [
+        f"{resource.server}: its firewall stanzas both allow and deny {rule}"
+        for resource in resources
+        if resource.action == "firewall.set"
+        for rule in resource.params["allow"]
+        if rule in resource.params["deny"]
+    ]
+    if problems:
+        raise PlanError("\n".join(problems))

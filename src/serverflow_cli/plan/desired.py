@@ -6,14 +6,22 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..model import selector
-from .conflicts import check_ports
+from .conflicts import check_kinds, check_ports, check_rules
 from .resource import Resource
 
 if TYPE_CHECKING:
     from ..model.fleet import App, Fleet, Redis, User
 
 #: The areas that the file is planned for, in the order in which they are made.
-AREAS = ("package", "user", "app", "redis")
+AREAS = ("package", "user", "firewall", "app", "redis", "config")
+#: What servers of a role are there for: RFC 9110, 9114 (web), 1035 (DNS), 5321, 6409, 8314 (mail).
+ROLE_RULES: Mapping[str, tuple[str, ...]] = {
+    "app": ("80/tcp", "443/tcp", "443/udp"),
+    "dns": ("53/tcp", "53/udp"),
+    "mail": ("25/tcp", "465/tcp", "587/tcp", "993/tcp"),
+}
+#: The key of a server's whole firewall.
+FIREWALL = "firewall.all"
 #: Where a stanza's key is not its action's parameter with `_` for `-`.
 _PARAMETERS = {("user.create", "keys"): "key"}
 #: Keys that say where a stanza applies, and keys that no action takes yet.
@@ -21,7 +29,7 @@ _NOT_PARAMETERS = {"on", "allow_from"}
 
 
 def resources(fleet: Fleet) -> list[Resource]:
-    """Packages, then users, then apps, then Redis: what comes later may need what came before.
+    """Packages, then users, the firewall, apps, Redis, configuration files: what comes later may need what came before.
 
     Within a kind it is the order of the file. Raises PlanError for what cannot all be true, UsageError for a selector
     that selects nothing (a loaded file has none).
@@ -29,10 +37,14 @@ def resources(fleet: Fleet) -> list[Resource]:
     found = [
         *_packages(fleet),
         *_stanzas(fleet, "users", "user.create", fleet.users),
+        *_firewalls(fleet),
         *_stanzas(fleet, "apps", "app.create", fleet.apps),
         *_stanzas(fleet, "redis", "redis.create", fleet.redis),
+        *_config_files(fleet),
     ]
     check_ports(found)
+    check_kinds(found)
+    check_rules(found)
     return found
 
 
@@ -43,7 +55,10 @@ def file_key(action: str, param: str) -> str:
 
 
 def not_planned(fleet: Fleet) -> list[str]:
-    """The stanzas that this version reads and checks but cannot apply yet, by their place in the file."""
+    """The stanzas that this version reads and checks but cannot apply yet, by their place in the file.
+
+    `checks` are no wish for a server: they are tried whenever a safe change is made.
+    """
     tables: tuple[tuple[str, Any], ...] = (
         ("cron", fleet.cron),
         ("notify.channels", fleet.notify.channels),
@@ -76,6 +91,29 @@ def _packages(fleet: Fleet) -> Iterator[Resource]:
     for name, server in fleet.servers.items():
         if server.packages:
             yield Resource(name, "package.all", "package.install", {"names": list(server.packages)}, "servers")
+
+
+def _firewalls(fleet: Fleet) -> Iterator[Resource]:
+    """One resource for all stanzas that select a server: its rules are one file. Without any it has none of ours."""
+    selected = [(stanza, selector.resolve(fleet.servers, stanza.on)) for stanza in fleet.firewall.values()]
+    for name, server in fleet.servers.items():
+        stanzas = [stanza for stanza, names in selected if name in names]
+        if not stanzas:
+            continue
+        deny = list(dict.fromkeys(rule for stanza in stanzas for rule in stanza.deny))
+        allow = [rule for stanza in stanzas for rule in stanza.allow]
+        if all(stanza.defaults for stanza in stanzas):
+            allow += [rule for role in server.roles for rule in ROLE_RULES.get(role, ()) if rule not in deny]
+        params = {"allow": list(dict.fromkeys(allow)), "deny": deny, "ssh-ports": [str(server.port)]}
+        yield Resource(name, FIREWALL, "firewall.set", params, "firewall")
+
+
+def _config_files(fleet: Fleet) -> Iterator[Resource]:
+    """Named after their kinds: a server has one file of each, whatever its stanza is called."""
+    for stanza in fleet.config.values():
+        params = {"kind": stanza.kind, "content": stanza.content}
+        for server in selector.resolve(fleet.servers, stanza.on):
+            yield Resource(server, f"config.{stanza.kind}", "config.set", params, "config")
 
 
 def _stanzas(fleet: Fleet, table: str, action: str, stanzas: Mapping[str, User | App | Redis]) -> Iterator[Resource]:

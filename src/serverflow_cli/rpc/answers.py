@@ -148,6 +148,20 @@ def receipt(body: bytes, server: str) -> dict[str, Any]:
     return _checked(body, _RECEIPT, server)
 
 
+def changes(value: Any, server: str) -> list[dict[str, Any]]:
+    """Changes in the data of an answer, which has any shape as far as its receipt goes. Raises TrustError."""
+    if not _changes(value):
+        raise _bad(server, "what it says of changes makes no sense")
+    return list(value)
+
+
+def records(value: Any, server: str) -> list[dict[str, Any]]:
+    """A list of objects in the data of an answer. Raises TrustError."""
+    if not isinstance(value, list) or not all(map(_object, value)):
+        raise _bad(server, "it has no list where one should be")
+    return value
+
+
 def _checked(body: bytes, shape: Mapping[str, Check], server: str) -> dict[str, Any]:
     try:
         value = parse(body)

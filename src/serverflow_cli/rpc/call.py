@@ -99,7 +99,8 @@ class Caller:
             frame = _signed_frame(self._operator.signer, sshsig.COMMAND, body) + framed(secret_frame)
             if not request.read_only:
                 self._note_sent(link, request, op_id, greeting.clock)
-            report({"t": "op", "server": link.name, "op": op_id, "action": request.action, "mode": request.mode})
+            about = {"op": op_id, "action": request.action, "mode": request.mode, "safe": bool(request.confirm_s)}
+            report({"t": "op", "server": link.name, **about})
             try:
                 async with asyncio.timeout(_deadline(request)):
                     await channel.write(frame)
@@ -261,6 +262,10 @@ class Caller:
         async with self._connector.hold(link.endpoint):
             yield
 
+    async def hang_up(self, link: Link) -> None:
+        """End the held connection, if there is one: the next call is over a new one."""
+        await self._connector.hang_up(link.endpoint)
+
     def _note_sent(self, link: Link, request: Request, op_id: str, at: int) -> None:
         self._operator.sent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         entry = {"op": op_id, "server": link.name, "server_id": link.server_id, "action": request.action, "at": at}
@@ -352,11 +357,13 @@ def _unknown(link: Link, op_id: str, request: Request, error: Exception) -> SfEr
 
 def _reply(answer: _Answer, link: Link, op_id: str, notes: tuple[str, ...]) -> Reply:
     body = answer.body
-    if body["outcome"] not in GOOD:
+    if body["outcome"] not in GOOD or body["code"]:  # with a code, "rolled-back" is of a change that has failed
         code = str(body["code"]) or str(body["outcome"])
         failure = from_code(code, str(body["message"]), server=link.name, hint=_HINTS.get(code, ""))
+        # What was made counts, once it is confirmed.
+        shown = answer.shown if body["outcome"] == "pending-confirm" else {}
         failure.reply = Reply(
-            op_id, str(body["outcome"]), tuple(map(from_json, body["changes"])), body["data"], {}, "", body, notes
+            op_id, str(body["outcome"]), tuple(map(from_json, body["changes"])), body["data"], shown, "", body, notes
         )
         raise failure
     return Reply(

@@ -107,6 +107,16 @@ def _find_nothing(name: str) -> str | None:  # noqa: ARG001  (the signature of c
     return None
 
 
+@dataclass
+class _Held:
+    """A connection that is kept for several requests, and what closes it. None once it was hung up: the next request
+    brings another.
+    """
+
+    stack: contextlib.AsyncExitStack
+    connection: asyncssh.SSHClientConnection | None
+
+
 class Connector:
     """Opens connections with one set of login keys. As a context manager it ends its talk with the agent."""
 
@@ -114,7 +124,7 @@ class Connector:
         self._keys = Login(keys)
         self._timeout = timeout
         self._parsed: dict[str, Any] = {}
-        self._held: dict[Endpoint, asyncssh.SSHClientConnection] = {}
+        self._held: dict[Endpoint, _Held] = {}
 
     async def __aenter__(self) -> Connector:
         return self
@@ -149,12 +159,19 @@ class Connector:
         if endpoint in self._held:
             yield
             return
-        async with self.connect(endpoint, hear) as connection:
-            self._held[endpoint] = connection
+        async with contextlib.AsyncExitStack() as stack:
+            self._held[endpoint] = _Held(stack, await self._connected(endpoint, stack, hear))
             try:
                 yield
             finally:
                 del self._held[endpoint]
+
+    async def hang_up(self, endpoint: Endpoint) -> None:
+        """End the held connection, if there is one: the next request is over a new one, which is held in its place."""
+        held = self._held.get(endpoint)
+        if held:
+            held.connection = None
+            await held.stack.aclose()
 
     @contextlib.asynccontextmanager
     async def connect(
@@ -163,14 +180,22 @@ class Connector:
         """A connection that is closed at the end, or the held one. Raises Unreachable or TrustError, with what to look
         at.
         """
-        if endpoint in self._held:
-            yield self._held[endpoint]
+        held = self._held.get(endpoint)
+        if held:
+            held.connection = held.connection or await self._connected(endpoint, held.stack, hear)
+            yield held.connection
             return
         async with contextlib.AsyncExitStack() as stack:
-            tunnel = await stack.enter_async_context(self.connect(endpoint.jump)) if endpoint.jump else None
-            connection = await self._open(endpoint, tunnel, hear)
-            stack.callback(connection.abort)
-            yield connection
+            yield await self._connected(endpoint, stack, hear)
+
+    async def _connected(
+        self, endpoint: Endpoint, stack: contextlib.AsyncExitStack, hear: Callable[..., None] | None
+    ) -> asyncssh.SSHClientConnection:
+        """A new connection, which `stack` will close."""
+        tunnel = await stack.enter_async_context(self.connect(endpoint.jump)) if endpoint.jump else None
+        connection = await self._open(endpoint, tunnel, hear)
+        stack.callback(connection.abort)
+        return connection
 
     async def run(self, connection: asyncssh.SSHClientConnection, endpoint: Endpoint, request: str) -> Exec:
         """Start an exec request. Raises Unreachable."""

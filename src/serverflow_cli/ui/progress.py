@@ -27,8 +27,10 @@ class Progress:
         self._in_flight: dict[str, str] = {}
         self._drawn = 0
         self._paused = False
-        #: The operation that servers were last asked to run, and all servers that were heard of.
+        #: The operation that servers were last asked to run, whether it is a safe change, and all servers that were
+        #: heard of.
         self.op = ""
+        self.safe = False
         self.servers: set[str] = set()
 
     def report(self, event: Mapping[str, Any]) -> None:
@@ -38,7 +40,7 @@ class Progress:
         if server:
             self.servers.add(server)
         if kind == "op":
-            self.op = str(event.get("op", ""))
+            self.op, self.safe = str(event.get("op", "")), bool(event.get("safe"))
         elif kind == "note":
             self._line("sf: note: " + (f"{clean(server)}: " if server else "") + clean(text))
         elif self._verbose and text:

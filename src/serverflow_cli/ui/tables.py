@@ -15,8 +15,8 @@ Row = Mapping[str, Any]
 _FEW = 4
 
 #: Words whose colour tells good from bad at a glance.
-_GOOD = frozenset(("active", "done", "enabled", "ok", "online", "running", "unchanged"))
-_BAD = frozenset(("failed", "denied", "offline", "unreachable", "timeout", "killed", "drift"))
+_GOOD = frozenset(("active", "confirmed", "done", "enabled", "ok", "online", "running", "unchanged"))
+_BAD = frozenset(("failed", "denied", "offline", "unreachable", "timeout", "killed", "drift", "rolled-back"))
 
 
 def print_rows(terminal: Terminal, rows: Sequence[Row]) -> None:

@@ -1,7 +1,7 @@
 """Values as people read them. A field's name says its unit; JSON output never passes through here.
 
 _s                                  seconds          277200            → 3d 5h
-_at, since                          ms since epoch or RFC 3339         → 2026-11-22 17:25:03 +01:00
+_at, since, deadline                ms since epoch or RFC 3339         → 2026-11-22 17:25:03 +01:00
 size, memory, swap, disk, _bytes    bytes            1288490189        → 1.2 GiB
 """
 
@@ -24,7 +24,7 @@ def humane(field: str, value: Any, *, local: bool) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={humane(key, item, local=local)}" for key, item in value.items())
     words = field.replace("-", "_").split("_")
-    if words[-1] in ("at", "since"):
+    if words[-1] in ("at", "since", "deadline"):
         return time(value, local=local) if value else "-"
     if isinstance(value, int) and words[-1] == "s" and len(words) > 1:
         return duration(value)

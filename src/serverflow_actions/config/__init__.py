@@ -1,0 +1,1 @@
+"""Configuration files of the system, of known kinds and with content that is checked."""

@@ -1,0 +1,1 @@
+"""The firewall: nftables rules in a table of our own."""

@@ -1,0 +1,386 @@
+"""Safe changes as the client makes them, against a server that is nothing but its answers. Its time passes at once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import selectors
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from serverflow_actions import registry
+from serverflow_actions.kit.change import Change
+from serverflow_cli.config.load import parse
+from serverflow_cli.errors import (
+    ActionFailed,
+    Locked,
+    OutcomeUnknown,
+    RolledBack,
+    SfError,
+    TrustError,
+    Unreachable,
+    UsageError,
+)
+from serverflow_cli.flows import safe
+from serverflow_cli.flows.safe import USUAL, Safety, safety_of
+from serverflow_cli.flows.workspace import Workspace
+from serverflow_cli.model.result import CommandResult, Reply, Request, ServerResult
+from serverflow_cli.rpc.call import Caller
+from serverflow_cli.rpc.hello import Link
+
+OP = "01JD0000000000000000000000"
+CHANGE = Change("update", "file", "/etc/ssh/sshd_config.d/sf.conf", diff="-Port 22\n+Port 2222")
+CHECK = "tcp 127.0.0.1:22"
+LINK = cast("Link", SimpleNamespace(name="web1"))
+T = TypeVar("T")
+
+
+class _Impatient(selectors.DefaultSelector):
+    """Where nothing is ready, the clock goes on instead of the process waiting."""
+
+    skipped = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout:
+            self.skipped += timeout
+        return ready
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._impatient = _Impatient()
+        super().__init__(self._impatient)
+
+    def time(self) -> float:
+        return super().time() + self._impatient.skipped
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        return runner.run(work)
+
+
+@dataclass
+class Server:
+    """What a Caller reaches. After the change nothing of it can be reached between `away` seconds; `failing` is until
+    when its check fails then.
+    """
+
+    away: tuple[float, float] = (0, 0)
+    failing: float = 0
+    fails_before: bool = False
+    waits: str = ""
+    loses: set[str] = field(default_factory=set)
+    denies: set[str] = field(default_factory=set)
+    changes: tuple[Change, ...] = (CHANGE,)
+    refuses: SfError | None = None
+    asked: list[str] = field(default_factory=list)
+    _changed_at: float = 0
+    _within: float = 0
+    _verdict: str = ""
+    _connection: int = 0
+    _changed_over: int = -1
+    _kept: str = ""
+
+    @property
+    def pending(self) -> str:
+        if self._changed_at and not self._verdict and self._since > self._within:
+            self._verdict = "rolled-back"
+        return "" if self._verdict or not self._within else self.waits
+
+    @property
+    def _since(self) -> float:
+        return asyncio.get_running_loop().time() - self._changed_at
+
+    def _reach(self) -> None:
+        if self._changed_at and self.away[0] <= self._since < self.away[1]:
+            raise Unreachable("no answer from 192.0.2.7", server="web1")
+
+    async def hang_up(self, link: Link) -> None:
+        self._connection += 1
+
+    @asynccontextmanager
+    async def hold(self, link: Link) -> AsyncIterator[None]:
+        self._reach()
+        yield
+
+    async def greet(self, link: Link) -> Any:
+        self._reach()
+        self.asked.append("greet")
+        return SimpleNamespace(pending=self.pending)
+
+    async def call(self, link: Link, request: Request, op_id: str, version: int, report: Any) -> Reply:
+        self._reach()
+        report({"t": "op", "op": op_id})
+        self.asked.append(request.action)
+        if request.action in self.denies:
+            denied = TrustError("the key may not", code="not-granted")
+            denied.reply = Reply(op_id, "denied")
+            raise denied
+        reply = self._answer(request, op_id)
+        if request.action in self.loses:
+            self.loses.discard(request.action)
+            raise OutcomeUnknown("the connection was lost", server="web1", hint=f"sf op follow {op_id}")
+        if reply.outcome == "pending-confirm":
+            unknown = OutcomeUnknown("", server="web1", code="pending-confirm")
+            unknown.reply = reply
+            raise unknown
+        return reply
+
+    def _answer(self, request: Request, op_id: str) -> Reply:
+        if request.action == "safe.check":
+            fails = self._since < self.failing if self._changed_at else self.fails_before
+            said = "connection refused" if fails else "it answers"
+            results = [{"check": check, "ok": not fails, "said": said} for check in request.params["expect"]]
+            return Reply(op_id, "done", data={"results": results})
+        if request.action == "safe.confirm":
+            if self.pending and self._connection == self._changed_over:
+                raise ActionFailed("this connection is older than the change; confirm over a new one")
+            if self._verdict == "rolled-back":
+                raise RolledBack("too late: the change was rolled back")
+            self._verdict = "confirmed"
+            return Reply(op_id, "done")
+        if request.action == "safe.rollback":
+            self._verdict = "rolled-back"
+            return Reply(op_id, "rolled-back", data={"problems": []})
+        if request.action == "op.status":
+            return Reply(
+                op_id, "done", data={"state": "ended", "body": self._kept, "sig": base64.b64encode(b"s").decode()}
+            )
+        return self._change(request, op_id)
+
+    def _change(self, request: Request, op_id: str) -> Reply:
+        if self.refuses:
+            raise self.refuses
+        self.waits, self._changed_over = op_id, self._connection
+        self._changed_at, self._within = asyncio.get_running_loop().time(), request.confirm_s
+        outcome = "pending-confirm" if request.confirm_s else "done"
+        body = {
+            "outcome": outcome,
+            "code": "",
+            "action": request.action,
+            "changes": [change.as_json() for change in self.changes],
+            "data": {"port": 2222},
+            "finished_at": 1_000,
+            "safe": {"deadline": 1_000 + request.confirm_s * 1000},
+        }
+        self._kept = json.dumps(body)
+        return Reply(op_id, outcome, self.changes, {"port": 2222}, {"password": "x"}, receipt=body)
+
+    def keep_receipt(self, link: Link, op_id: str, body: bytes, sig: bytes) -> dict[str, Any]:
+        return dict(json.loads(body))
+
+
+def change(server: Server, safety: Safety = USUAL, *, confirm_s: int = 120, events: Any = None) -> Reply:
+    request = Request("user.create", {"name": "ana"}, confirm_s=confirm_s)
+    report = events.append if events is not None else lambda event: None
+    return run(safe.call(cast("Caller", server), LINK, request, OP, 1, report, safety))
+
+
+def checked(**options: Any) -> Safety:
+    return Safety(checks={"web1": (CHECK,), "db1": ("unit postgresql active",)}, **options)
+
+
+def test_a_change_is_confirmed_over_a_new_connection() -> None:
+    server, events = Server(), list[Mapping[str, Any]]()
+    reply = change(server, events=events)
+    assert (reply.outcome, reply.changes, reply.data) == ("done", (CHANGE,), {"port": 2222})
+    assert (reply.secrets, reply.notes) == ({"password": "x"}, ("confirmed over a new connection",))
+    assert server.asked == ["user.create", "greet", "safe.confirm"]
+    assert [event["op"] for event in events if event["t"] == "op"] == [OP]
+    assert "confirming over a new connection" in [event.get("doing") for event in events]
+
+
+def test_what_is_expected_of_this_server_is_tried_before_and_after() -> None:
+    server = Server()
+    assert change(server, checked()).outcome == "done"
+    assert server.asked == ["safe.check", "user.create", "greet", "safe.check", "safe.confirm"]
+
+
+def test_many_checks_are_asked_in_parts() -> None:
+    server = Server()
+    ports = tuple(f"tcp 127.0.0.1:{port}" for port in range(1, 18))
+    change(server, Safety(checks={"web1": ports}))
+    assert server.asked.count("safe.check") == 4
+
+
+def test_a_check_that_fails_already_stops_it() -> None:
+    server = Server(fails_before=True)
+    with pytest.raises(
+        ActionFailed, match=r"tcp 127.0.0.1:22 \(connection refused\): fails before the change"
+    ) as caught:
+        change(server, checked())
+    assert caught.value.code == "check-failed"
+    assert server.asked == ["safe.check"]
+
+
+def test_a_check_may_take_a_moment_after_the_change() -> None:
+    assert change(Server(failing=5), checked()).outcome == "done"
+
+
+def test_a_check_that_fails_after_the_change_undoes_it() -> None:
+    server = Server(failing=1000)
+    with pytest.raises(RolledBack, match=r"tcp 127.0.0.1:22 \(connection refused\): fails after the change") as caught:
+        change(server, checked())
+    assert server.asked[-1] == "safe.rollback"
+    assert "safe.confirm" not in server.asked
+    reply = cast("Reply", caught.value.reply)
+    assert (reply.outcome, reply.changes, reply.secrets) == ("rolled-back", (CHANGE,), {})
+
+
+def test_a_server_that_is_away_for_a_while_is_confirmed_all_the_same() -> None:
+    assert change(Server(away=(0, 100))).outcome == "done"
+
+
+def test_a_server_that_cannot_be_reached_goes_back() -> None:
+    server = Server(away=(0, 125))
+    with pytest.raises(RolledBack, match="it could not be reached over a new connection, and has gone back"):
+        change(server)
+
+
+def test_a_server_that_stays_away_leaves_it_open() -> None:
+    with pytest.raises(OutcomeUnknown, match=r"cannot be reached .*no answer from 192\.0\.2\.7") as caught:
+        change(Server(away=(0, 10_000)))
+    assert (caught.value.code, caught.value.exit_code) == ("pending-confirm", 13)
+    assert caught.value.hint == "sf safe status --on web1"
+    assert cast("Reply", caught.value.reply).changes == (CHANGE,)
+
+
+def test_without_confirming_it_waits_for_somebody() -> None:
+    server = Server()
+    with pytest.raises(OutcomeUnknown, match=r"waits for confirmation until \d\d:\d\d:\d\d") as caught:
+        change(server, checked(confirm=False))
+    assert (caught.value.code, caught.value.hint) == ("pending-confirm", f"sf safe confirm {OP} --on web1")
+    assert cast("Reply", caught.value.reply).secrets == {"password": "x"}
+    assert server.asked == ["safe.check", "user.create"]
+
+
+def test_while_another_change_waits_it_is_refused() -> None:
+    server = Server(refuses=Locked("a safe change waits for confirmation", code="pending-change"))
+    with pytest.raises(Locked) as caught:
+        change(server)
+    assert (caught.value.exit_code, server.asked) == (8, ["user.create"])
+
+
+def test_somebody_else_undid_it_meanwhile() -> None:
+    server = Server()
+    server._verdict = "rolled-back"
+    with pytest.raises(RolledBack, match="it was not confirmed, and has gone back"):
+        change(server)
+
+
+def test_an_answer_that_was_lost_is_asked_for() -> None:
+    server = Server(loses={"user.create"}, away=(0, 30))
+    reply = change(server, checked())
+    assert (reply.outcome, reply.changes, reply.data) == ("done", (CHANGE,), {"port": 2222})
+
+
+def test_an_answer_that_was_lost_for_good() -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        change(Server(loses={"user.create"}, away=(0, 10_000)))
+    assert caught.value.hint.startswith(f"sf op follow {OP}; ")
+    assert f"sf safe confirm {OP} --on web1" in caught.value.hint
+
+
+def test_a_confirmation_whose_answer_was_lost_counts() -> None:
+    server = Server(loses={"safe.confirm"})
+    assert change(server).outcome == "done"
+    assert server.asked == ["user.create", "greet", "safe.confirm", "greet", "safe.confirm"]
+
+
+def test_a_key_that_may_not_confirm_says_so_at_once() -> None:
+    server = Server(denies={"safe.confirm"})
+    with pytest.raises(OutcomeUnknown, match="this key cannot confirm it: the key may not"):
+        change(server)
+    assert server.asked.count("safe.confirm") == 1
+
+
+def test_a_server_that_answers_something_else_than_its_checks() -> None:
+    for results in (None, 5, [], [{"check": CHECK}], [{"check": "other", "ok": True, "said": ""}], [None]):
+        with pytest.raises(TrustError):
+            safe._failed([CHECK], results, LINK)
+    assert safe._failed([CHECK], [{"check": CHECK, "ok": 1, "said": "x"}], LINK)
+
+
+def test_another_change_is_only_sent() -> None:
+    server = Server()
+    assert change(server, checked(), confirm_s=0).outcome == "done"
+    assert server.asked == ["user.create"]
+
+
+UPGRADE = (Change("update", "package", "all", {"openssh-server": ("1", "2"), "curl": ("7", "8")}),)
+
+
+def test_after_an_upgrade_of_sshd_a_new_connection_is_made() -> None:
+    server = Server(changes=UPGRADE, away=(0, 20))
+    assert change(server, confirm_s=0).outcome == "done"
+    assert server.asked == ["user.create", "greet"]
+    with pytest.raises(OutcomeUnknown, match="openssh-server changed, and since then it takes no commands: no answer"):
+        change(Server(changes=UPGRADE, away=(0, 10_000)), confirm_s=0)
+
+
+@pytest.mark.parametrize(
+    ("action", "params", "wanted", "seconds"),
+    [
+        ("service.stop", {"unit": "ssh"}, False, 90),
+        ("service.stop", {"unit": "nginx.service"}, False, 0),
+        ("service.stop", {"unit": "nginx.service"}, True, 90),
+        ("user.add-key", {"name": "ana"}, False, 90),
+        ("service.list", {}, False, 0),
+    ],
+)
+def test_what_is_a_safe_change(action: str, params: dict[str, Any], wanted: bool, seconds: int) -> None:
+    assert safety_of(registry.load(action), params, Safety(wanted=wanted, within_s=90)) == seconds
+
+
+@pytest.mark.parametrize("action", ["service.list", "service.restart", "server.leave", "op.list"])
+def test_what_can_be_none(action: str) -> None:
+    with pytest.raises(UsageError, match=f"{action} cannot be a safe change: it "):
+        safety_of(registry.load(action), {}, Safety(wanted=True))
+
+
+FLEET = """
+schema = 1
+[servers.web1]
+host = "192.0.2.7"
+[servers.db1]
+host = "192.0.2.8"
+[checks.login]
+on = "all"
+expect = ["tcp 127.0.0.1:22", "unit ssh active"]
+[checks.shop]
+on = "web1"
+expect = ["http http://127.0.0.1/ 200", "unit ssh active"]
+"""
+
+
+def test_the_checks_of_each_server() -> None:
+    workspace = cast("Workspace", SimpleNamespace(fleet=parse(FLEET)))
+    assert safe.with_checks(workspace, USUAL).checks == {
+        "web1": ("tcp 127.0.0.1:22", "unit ssh active", "http http://127.0.0.1/ 200"),
+        "db1": ("tcp 127.0.0.1:22", "unit ssh active"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"unit ssh active"]\n[', '"unit ssh up"]\n['), ('on = "web1"', 'on = "web9"'), ("expect", "expects")],
+)
+def test_checks_that_cannot_be(old: str, new: str) -> None:
+    with pytest.raises(SfError, match="checks"):
+        parse(FLEET.replace(old, new, 1))
+
+
+def test_a_plan_says_that_it_would_be_undone() -> None:
+    planned = CommandResult("acme", servers=(ServerResult("web1", Reply("", "done", (CHANGE,))),))
+    assert safe.told_before(planned, 120).notes == ("safe change: undone by itself unless confirmed within 2m",)
+    assert safe.told_before(planned, 0).notes == ()
+    assert safe.told_before(CommandResult("acme"), 90).notes == ()
+    assert [safe.undone_within(seconds).split()[-1] for seconds in (90, 3600, 60)] == ["90s", "1h", "1m"]
