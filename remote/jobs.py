@@ -66,9 +66,10 @@ def read(job: dict[str, Any], on_chunk: Callable[[bytes], None]) -> dict[str, An
 
     def body() -> engine.Outcome:
         params = parsed(action, job, {})
+        probe = LocalProbe(written=_circumstances(job)[1])
         if not action.streams:
-            return engine.read(action, params, LocalProbe())
-        for chunk in action.plan(params, LocalProbe()):
+            return engine.read(action, params, probe)
+        for chunk in action.plan(params, probe):
             on_chunk(chunk)
         return engine.Outcome()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serverflow_cli.config.edit import Editor, edit
+from serverflow_cli.config.edit import Editor, edit, take_back
 from serverflow_cli.config.folder import FleetFolder
 from serverflow_cli.config.load import load
 from serverflow_cli.errors import ConfigError, UsageError
@@ -177,6 +177,18 @@ def test_nothing_is_written_when_the_result_would_not_load(folder: FleetFolder) 
         _ = 1 / 0
     assert folder.fleet_toml.read_text() == EXAMPLE
     assert sorted(path.name for path in folder.path.iterdir()) == [".sf.lock", "fleet.toml"]
+
+
+def test_an_edit_is_taken_back_unless_somebody_else_has_edited(folder: FleetFolder) -> None:
+    before = folder.fleet_toml.read_text()
+    with edit(folder) as editor:
+        editor.set_entry("users", "bob", {"on": "all"})
+        after = editor.text
+    assert folder.fleet_toml.read_text() == after
+    assert take_back(folder, before, after)
+    assert folder.fleet_toml.read_text() == before
+    assert not take_back(folder, "schema = 1\n", after)
+    assert folder.fleet_toml.read_text() == before
 
 
 def test_a_file_that_does_not_load_is_not_edited(folder: FleetFolder) -> None:

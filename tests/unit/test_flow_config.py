@@ -138,7 +138,7 @@ def test_content_that_may_not_stand_there_goes_nowhere(workspace: Callable[[str]
     before = fleet.folder.fleet_toml.read_text()
     with pytest.raises(UsageError, match="sshd: line 2: Match is not among"):
         asyncio.run(write(fleet, "sshd", "@app", "Port 22\nMatch all\n", HOW))
-    with pytest.raises(UsageError, match="sshd: line 2: x is no value that MaxAuthTries"):
+    with pytest.raises(UsageError, match="sshd: line 1: x is no value that MaxAuthTries"):
         asyncio.run(set_keys(fleet, "sshd", "@app", {"LogLevel": "INFO", "maxauthtries": "x"}, HOW))
     with pytest.raises(UsageError, match="motd: must be text"):
         asyncio.run(write(fleet, "motd", "@app", "\x1b", HOW))

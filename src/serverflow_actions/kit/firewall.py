@@ -21,7 +21,7 @@ Wants=network-pre.target
 Before=network-pre.target shutdown.target
 Conflicts=shutdown.target
 After=local-fs.target systemd-modules-load.service systemd-sysctl.service
-# Debian's own rules begin with `flush ruleset`: each time that they are loaded, these follow.
+# Debian's own rules begin with `flush ruleset`: at boot, and when they are reloaded or restarted, these follow.
 After=nftables.service
 PartOf=nftables.service
 ReloadPropagatedFrom=nftables.service

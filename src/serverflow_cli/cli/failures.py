@@ -8,7 +8,6 @@ from typer.exceptions import TyperException
 
 from ..errors import Interrupted, UsageError
 
-
 #: Options of commands that change something which can be put back.
 _SAFE = ("--safe", "--confirm-within", "--no-confirm")
 

@@ -47,6 +47,16 @@ def edit(folder: FleetFolder, timeout_s: float = 10.0) -> Iterator[Editor]:
             write_atomic(path, after.encode(), stat.S_IMODE(path.stat().st_mode))
 
 
+def take_back(folder: FleetFolder, before: str, after: str, timeout_s: float = 10.0) -> bool:
+    """Make `before` the file again, unless it is no longer `after`: then somebody else has edited it. Raises Locked."""
+    path = folder.fleet_toml
+    with locked(path, timeout_s):
+        if read_text(path) != after:
+            return False
+        write_atomic(path, before.encode(), stat.S_IMODE(path.stat().st_mode))
+        return True
+
+
 class Editor:
     """A fleet file's text and its edits. A table is named as in its header: "servers", "dns.zones"."""
 

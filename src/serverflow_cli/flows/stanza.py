@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from serverflow_actions.kit.spec import Action
 
-from ..config.edit import Editor, edit
+from ..config.edit import Editor, edit, take_back
 from ..config.load import parse, read_text
-from ..errors import ConfigError, SfError, UsageError
+from ..errors import ConfigError, RolledBack, SfError, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
 from ..plan.desired import file_key
@@ -133,12 +133,16 @@ async def edited(
         resource for resource in resources(parse(editor.text)) if meant(resource.key) and resource.server in names
     ]
 
+    texts: list[str] = []
+
     def write() -> None:
         with edit(workspace.folder) as real:
+            texts.append(real.text)
             change(real)
+            texts.append(real.text)
         workspace.refresh()
 
-    return await apply_resources(
+    result = await apply_resources(
         workspace,
         wanted,
         approve=approve,
@@ -149,6 +153,19 @@ async def edited(
         timeout_s=timeout_s,
         safety=safety,
     )
+    return _with_rolled_back(workspace, result, texts)
+
+
+def _with_rolled_back(workspace: Workspace, result: CommandResult, texts: Sequence[str]) -> CommandResult:
+    """What has gone back on all servers must not come again with the next `sf apply`: the file goes back too."""
+    back = [server.name for server in result.servers if isinstance(server.error, RolledBack)]
+    if not back or not texts or texts[0] == texts[1]:
+        return result
+    note = f"fleet.toml keeps it, so the next sf apply tries it again on {', '.join(back)}"
+    if len(back) == len(result.servers) and take_back(workspace.folder, texts[0], texts[1]):
+        workspace.refresh()
+        note = "fleet.toml is as it was before, too"
+    return replace(result, notes=(*result.notes, note))
 
 
 def _values(

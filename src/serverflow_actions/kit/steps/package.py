@@ -13,7 +13,7 @@ from ..undo import Footprint, irreversible
 
 _LISTS = "/var/lib/apt/lists"
 _SCRIPTS = (
-    "maintainer scripts change the system in ways that nobody can list; install or upgrade them on their own first"
+    "packages bring scripts that change the system in ways that nobody can list; without --safe they can go first"
 )
 
 
