@@ -107,6 +107,7 @@ class Run:
         job, manifest = self.job, self.job["manifest"]
         wanted = sandbox.expand(manifest["writes"], job["params"]) + _app_folders(manifest, job["params"])
         made = sandbox.make_drop_ins(wanted)
+        self.safely.made += made
         folders = sandbox.open_folders(wanted)
         lines = sandbox.properties(
             manifest, folders, job["user"], job["timeout"], job["memory"], job["secrets"], job["blobs"]

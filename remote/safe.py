@@ -182,9 +182,14 @@ def _snapshot(op_id: str, action: str, footprint: Mapping[str, Any], key: str, r
 
 
 def _entries(op_id: str, footprint: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each path once; what is moved aside or made anew as a whole goes before what is in it."""
+    """Each path once; what is moved aside or made anew as a whole goes before what is in it. `made` are folders that the
+    run has made already, for its sandbox.
+    """
     kept = folder(op_id)
     seen: set[str] = set()
+    for path in footprint.get("made", ()):
+        seen.add(path)
+        yield {"path": path, "type": "absent"}
     for path in footprint.get("aside", ()):
         seen.add(path)
         yield snapshots.keep_folder(path, aside_of(op_id, path))

@@ -36,6 +36,8 @@ class Safely:
         self._units = expand(self._manifest["units"], job["params"])
         self.seconds = int(job["confirm_s"])
         self.armed = False
+        #: Folders that were made so that the sandbox could open them.
+        self.made: list[str] = []
         self._aside: list[str] = []
 
     def arm(
@@ -53,7 +55,7 @@ class Safely:
         self._check(paths, trees, aside, units, accounts, after)
         footprint = {
             "paths": list(paths), "trees": list(trees), "aside": list(aside),
-            "units": list(units), "accounts": accounts, "after": list(after),
+            "units": list(units), "accounts": accounts, "after": list(after), "made": self.made,
         }  # fmt: skip
         try:
             safe.begin(self._op_id, self._action, self.seconds, footprint, key=self._key, run=True)
