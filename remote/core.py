@@ -131,12 +131,12 @@ def _safe_confirm(params: Mapping[str, Any], asker: Asker) -> Answer:
     import connection
 
     try:
-        safe.confirm(params["op"], connection.began())
+        left = safe.confirm(params["op"], connection.began())
     except safe.Decided as verdict:
         raise Denied("rolled-back", f"too late: the change was {verdict}") from None
     except safe.Unsafe as error:
         raise Denied("action-failed", str(error)) from None
-    return "done", {"op": params["op"], "state": "confirmed"}
+    return "done", {"op": params["op"], "state": "confirmed", **({"left": left} if left else {})}
 
 
 def _safe_rollback(params: Mapping[str, Any], asker: Asker) -> Answer:

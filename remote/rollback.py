@@ -52,6 +52,8 @@ def steps(manifest: dict[str, Any]) -> list[str]:
         *(["stop the run"] if manifest["run"] else []),
         *(f"halt {unit['name']}" for unit in units),
         *(f"path {entry['path']}" for entry in order),
+        # Once more: what was put back in them has moved their times on.
+        *(f"dress {entry['path']}" for entry in entries if entry["type"] == "directory"),
         *(f"after {name}" for name in manifest["after"]),
         *(f"unit {unit['name']}" for unit in units),
         "receipt",
@@ -70,7 +72,9 @@ class Rollback:
         self._entries = {entry["path"]: entry for entry in manifest["paths"]}
         self._units = {unit["name"]: unit for unit in manifest["units"]}
         self._applied: dict[str, str] = json.loads(store.read_file(f"{folder}/applied") or b"{}").get("paths", {})
-        self.problems: list[str] = []
+        #: What an attempt before this one has kept aside: by now its step finds nothing to keep.
+        self._kept: list[str] = json.loads(store.read_file(f"{folder}/kept") or b"[]")
+        self.problems = list(self._kept)
 
     def carry_out(self) -> None:
         """All steps that the journal does not have as done. Raises OSError when there is no room to go on."""
@@ -93,7 +97,7 @@ class Rollback:
     def _do(self, verb: str, name: str = "") -> None:
         if verb == "stop":
             self._stop_run()
-        elif verb == "path":
+        elif verb in ("path", "dress"):
             self._path(self._entries[name])
         elif verb == "after":
             self._after(name)
@@ -111,10 +115,9 @@ class Rollback:
 
     def _path(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
+        if self._is_others(entry):
+            self._make_way(path)
         try:
-            if self._is_others(entry):
-                kept = written.keep_aside(path)
-                self.problems.append(f"{path} was changed by somebody else meanwhile; that version is kept as {kept}")
             with_room(lambda: snapshots.put_back(entry))
         except OSError as error:
             if is_full(error):
@@ -123,8 +126,26 @@ class Rollback:
                 return  # the kernel has begun anew, with the files that are back by now
             self.problems.append(f"{path}: {error.strerror or error}")
 
+    def _make_way(self, path: str) -> None:
+        """Whatever somebody else has put there is kept where that can be done. It keeps nobody from going back."""
+        try:
+            kept = written.move_aside(path)
+        except (OSError, snapshots.CannotKeep) as error:
+            self._tell_kept(f"{path} was changed by somebody else meanwhile; that version could not be kept: {error}")
+        else:
+            self._tell_kept(f"{path} was changed by somebody else meanwhile; that version is kept as {kept}")
+
+    def _tell_kept(self, told: str) -> None:
+        """Not forgotten in a crash either, as far as there is room to write it down."""
+        self._kept.append(told)
+        self.problems.append(told)
+        with contextlib.suppress(OSError):
+            store.write_file(f"{self._folder}/kept", json.dumps(self._kept).encode())
+
     def _is_others(self, entry: dict[str, Any]) -> bool:
-        if entry["path"] not in self._applied or entry["type"] in ("value", "aside", "tree", "directory"):
+        if entry["type"] == "aside":
+            return os.path.lexists(entry["aside"]) and os.path.lexists(entry["path"])
+        if entry["path"] not in self._applied or entry["type"] in ("value", "tree", "directory"):
             return False
         ours = ("", snapshots.before(entry), self._applied[entry["path"]])
         return snapshots.fingerprint(entry["path"]) not in ours
@@ -139,8 +160,13 @@ class Rollback:
         now = unit_state(unit["name"])
         if unit["enabled"] != "enabled" and now["enabled"] == "enabled":
             self._systemctl("disable", "--quiet", "--", unit["name"])
-        if unit["active"] not in _RUNNING and now["active"] in _RUNNING:
+        if unit["active"] in _RUNNING:
+            return
+        if now["active"] in _RUNNING:
             self._systemctl("stop", *self._no_block, "--", unit["name"])
+        if unit["active"] != "failed":
+            # It did not start, or was stopped while it did.
+            self._systemctl("reset-failed", "--", unit["name"], quiet=True)
 
     def _unit(self, unit: dict[str, Any]) -> None:
         now = unit_state(unit["name"])
@@ -148,8 +174,9 @@ class Rollback:
             self._systemctl("enable", "--quiet", "--", unit["name"])
         if unit["active"] not in _RUNNING:
             return
+        # Else systemd may refuse, as what was started too often: the change has started it too.
+        self._systemctl("reset-failed", "--", unit["name"], quiet=True)
         if now["active"] not in _RUNNING:
-            self._systemctl("reset-failed", "--", unit["name"], quiet=True)
             self._systemctl("start", *self._no_block, "--", unit["name"])
         elif now["invocation"] != unit["invocation"] and not self._at_boot:
             # It was restarted by the change, so it runs with what is no longer there.

@@ -28,6 +28,7 @@ import written
 #: The kernel's ticks, in which it says when a process began (proc_pid_stat(5)).
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 _RETRY_S = 30
+VERDICTS_KEPT = 50
 _ACCOUNTS = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
 
 
@@ -108,7 +109,7 @@ def settle(op_id: str, then: Mapping[str, Any] | None = None) -> None:
     it is: `written` and `base`, for their records. Raises CannotArm when its time was over before.
     """
     with _alone():
-        if pending() != op_id:
+        if pending() != op_id or _verdict(op_id):
             raise CannotArm("it took too long")
         sys.audit("serverflow.arm", "applied")
         paths = {entry["path"]: snapshots.fingerprint(entry["path"]) for entry in _manifest(op_id)["paths"]}
@@ -182,8 +183,8 @@ def _snapshot(op_id: str, action: str, footprint: Mapping[str, Any], key: str, r
 
 
 def _entries(op_id: str, footprint: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each path once; what is moved aside or made anew as a whole goes before what is in it. `made` are folders that the
-    run has made already, for its sandbox.
+    """Each path once; what is moved aside or made anew as a whole goes before what is in it. `made` are folders that
+    the run has made already, for its sandbox.
     """
     kept = folder(op_id)
     seen: set[str] = set()
@@ -273,9 +274,10 @@ def _stop_timer(op_id: str) -> None:
 # --- the verdict -----------------------------------------------------------------------------------------------------
 
 
-def confirm(op_id: str, began: int | None) -> None:
-    """Keep the change. `began` is when the connection did that says so, in the kernel's ticks since boot: one of before
-    proves nothing. Raises NotPending, NotProved, or Decided when the rollback was first.
+def confirm(op_id: str, began: int | None) -> list[str]:
+    """Keep the change; returns what of it could not be finished. `began` is when the connection did that says so, in
+    the kernel's ticks since boot: one of before proves nothing. Raises NotPending, NotProved, or Decided when the
+    rollback was first.
     """
     with _alone():
         verdict = _verdict(op_id)
@@ -285,9 +287,10 @@ def confirm(op_id: str, began: int | None) -> None:
             if pending() == op_id:
                 _check_began_after(op_id, began)
             _decide(op_id, "confirmed")
-        _end(op_id)
+        left = _end(op_id)
     # Tidiness: its rollback would find the verdict and stop.
     _stop_timer(op_id)
+    return left
 
 
 def _check_began_after(op_id: str, began: int | None) -> None:
@@ -388,21 +391,28 @@ def _decide(op_id: str, verdict: str) -> None:
     store.sync_folder(folder(op_id))
 
 
-def _end(op_id: str) -> None:
+def _end(op_id: str) -> list[str]:
     """It waits no more; only the verdict is kept. Copies of what stood there may be private keys: they must not outlive
-    their use. In this order, so that a crash in between leads here again.
+    their use. In this order, so that a crash in between leads here again. Returns what could not be removed.
     """
-    if _verdict(op_id) == b"confirmed":
-        with contextlib.suppress(NotPending):  # it was here before
-            _conclude(_manifest(op_id))
+    left: list[str] = []
+    try:
+        manifest = _manifest(op_id) if _verdict(op_id) == b"confirmed" else None
+    except NotPending:  # it was here before
+        manifest = None
+    if manifest:
+        _take_into_the_records(manifest)
     _clear(op_id)
+    if manifest:
+        left = _remove_asides(manifest)
     with contextlib.suppress(FileNotFoundError):
         for name in os.listdir(folder(op_id)):
             if name != "verdict":
                 os.unlink(f"{folder(op_id)}/{name}")
+    return left
 
 
-def _conclude(manifest: Mapping[str, Any]) -> None:
+def _take_into_the_records(manifest: Mapping[str, Any]) -> None:
     """What counts only now that it is confirmed. A full disk costs a record, not the confirmation."""
     import applied
 
@@ -411,10 +421,18 @@ def _conclude(manifest: Mapping[str, Any]) -> None:
         written.remember(then.get("written", {}))
         if then.get("base"):
             applied.record(then["base"]["resource"], then["base"]["to"])
+
+
+def _remove_asides(manifest: Mapping[str, Any]) -> list[str]:
+    """The folders that were moved away, for good. Whatever keeps us from it keeps no change waiting."""
+    left = []
     for entry in manifest["paths"]:
         if entry["type"] == "aside":
-            with contextlib.suppress(OSError):
+            try:
                 snapshots.put_back({"path": entry["aside"], "type": "tree"})
+            except OSError as error:
+                left.append(f"{entry['aside']}: {error.strerror or error}")
+    return left
 
 
 def _clear(op_id: str) -> None:
@@ -424,10 +442,18 @@ def _clear(op_id: str) -> None:
 
 
 def _tidy() -> None:
-    """Nothing waits, so whatever is left is over: of commands that were killed, and what has its verdict."""
+    """Nothing waits, so whatever is left is over. Verdicts stay for a while: whoever lost the answer asks again."""
+    decided = []
     for name in os.listdir(layout.SAFE):
         if os.path.isdir(folder(name)):
-            shutil.rmtree(folder(name), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _end(name)  # a confirmation that was cut off still has folders to remove
+            if _verdict(name):
+                decided.append((os.stat(folder(name)).st_mtime_ns, name))
+            else:
+                shutil.rmtree(folder(name), ignore_errors=True)
+    for _, name in sorted(decided)[:-VERDICTS_KEPT]:
+        shutil.rmtree(folder(name), ignore_errors=True)
 
 
 def tidy() -> None:

@@ -140,11 +140,10 @@ def safe_change() -> Pending | None:
         found = safe.pending_key()
         if found:
             return Pending(*found)
-    for name in names:
-        first = store.burned_by(name)
-        if first:
-            return Pending(name, first.signatures[0].public_key)
-    return None
+    folders = [name for name in names if os.path.isdir(f"{layout.SAFE}/{name}")]
+    last = max(folders, key=lambda name: os.stat(f"{layout.SAFE}/{name}").st_mtime_ns, default="")
+    first = store.burned_by(last) if last else None
+    return Pending(last, first.signatures[0].public_key) if first else None
 
 
 def fingerprint(public_key: bytes) -> str:

@@ -13,10 +13,11 @@ import fcntl
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import store
 from serverflow_actions.kit import nofollow
@@ -27,6 +28,8 @@ VALUES = "/proc/sys/"
 #: ioctl_iflags(2): neither replaced nor removed, whoever asks.
 _GET_FLAGS, _IMMUTABLE, _APPEND_ONLY = 0x80086601, 0x10, 0x20
 _PART = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+#: Bytes of a file that is kept. Who owns a file may make it larger than the disk (a sparse one), to keep us busy.
+LARGEST = 64 << 20
 
 
 class CannotKeep(Exception):
@@ -41,21 +44,27 @@ def keep(path: str, copy: str) -> dict[str, Any]:
         found = _status(folder, name)
         if found is None:
             return {"path": path, "type": "absent"}
-        entry: dict[str, Any] = {
-            "path": path,
-            "mode": stat.S_IMODE(found.st_mode),
-            "uid": found.st_uid,
-            "gid": found.st_gid,
-            "mtime": found.st_mtime_ns,
-            "atime": found.st_atime_ns,
-            "xattrs": _xattrs(f"/proc/self/fd/{folder}/{name}"),
-        }
         if stat.S_ISLNK(found.st_mode):
-            return {**entry, "type": "link", "target": os.readlink(name, dir_fd=folder)}
+            return {**_described(path, found, {}), "type": "link", "target": _target(path, folder, name)}
         if stat.S_ISDIR(found.st_mode):
-            return {**entry, "type": "directory"}
-        _check_plain(path, folder, name, found)
-        return {**entry, "type": "file", "copy": copy, "sha256": _copy(folder, name, copy, entry)}
+            attributes = _xattrs(f"/proc/self/fd/{folder}/{name}")
+            return {**_described(path, found, attributes), "type": "directory"}
+        with _regular(folder, name, path) as (file, found):
+            _check_plain(path, file.fileno(), found)
+            entry = _described(path, found, _xattrs(f"/proc/self/fd/{file.fileno()}", follow=True))
+            return {**entry, "type": "file", "copy": copy, "sha256": _copy(file, copy, entry)}
+
+
+def _described(path: str, found: os.stat_result, xattrs: dict[str, str]) -> dict[str, Any]:
+    return {
+        "path": path,
+        "mode": stat.S_IMODE(found.st_mode),
+        "uid": found.st_uid,
+        "gid": found.st_gid,
+        "mtime": found.st_mtime_ns,
+        "atime": found.st_atime_ns,
+        "xattrs": xattrs,
+    }
 
 
 def keep_folder(path: str, aside: str) -> dict[str, Any]:
@@ -66,16 +75,23 @@ def keep_folder(path: str, aside: str) -> dict[str, Any]:
             return {"path": path, "type": "absent"}
         if not stat.S_ISDIR(found.st_mode):
             raise CannotKeep(f"{path} is no folder")
-        if found.st_dev != os.fstat(folder).st_dev or path in _mount_points():
-            raise CannotKeep(f"{path} is a file system of its own (a mount point): it cannot be moved away and back")
+        if any(point == path or point.startswith(f"{path}/") for point in _mount_points()):
+            raise CannotKeep(f"something is mounted at or in {path}: it cannot be moved away and back")
         return {"path": path, "type": "aside", "aside": aside}
 
 
 def move_aside(path: str, aside: str) -> None:
+    """To a name beside it. Raises OSError with the reason."""
+    move(path, os.path.basename(aside), beside=True)
+
+
+def move(path: str, to: str, beside: bool = False) -> None:
     """Raises OSError with the reason."""
     try:
         with _parent(path) as (folder, name):
-            os.rename(name, os.path.basename(aside), src_dir_fd=folder, dst_dir_fd=folder)
+            if folder < 0:
+                raise FileNotFoundError(errno.ENOENT, "its folder is gone")
+            os.rename(name, to, src_dir_fd=folder, dst_dir_fd=folder if beside else None)
             nofollow.sync(folder)
     except CannotKeep as error:
         raise OSError(errno.ELOOP, str(error)) from error
@@ -87,12 +103,14 @@ def fingerprint(path: str) -> str:
         return _value(path) or ""
     with contextlib.suppress(CannotKeep, OSError), _parent(path) as (folder, name):
         found = _status(folder, name)
-        if found is None or stat.S_ISDIR(found.st_mode):
-            return "" if found is None else "directory"
+        if found is None:
+            return ""
         if stat.S_ISLNK(found.st_mode):
             return "link " + os.readlink(name, dir_fd=folder)
+        if stat.S_ISDIR(found.st_mode):
+            return "directory"
         return "file " + _sha256(folder, name)
-    return ""
+    return "other"
 
 
 def before(entry: dict[str, Any]) -> str:
@@ -118,6 +136,7 @@ def put_back(entry: dict[str, Any]) -> None:
     try:
         with _parent(path) as (folder, name):
             if folder >= 0:
+                _remove_half_written(folder, name)
                 _PUT_BACK[kind](entry, folder, name)
                 nofollow.sync(folder)
             elif kind not in ("absent", "tree"):
@@ -147,6 +166,8 @@ def _return(entry: dict[str, Any], folder: int, name: str) -> None:
     away = os.path.basename(entry["aside"])
     if _status(folder, away) is not None:
         os.rename(away, name, src_dir_fd=folder, dst_dir_fd=folder)
+    elif _status(folder, name) is None:
+        raise FileNotFoundError(errno.ENOENT, f"it was moved to {entry['aside']}, and is not there any more")
 
 
 def _link(entry: dict[str, Any], folder: int, name: str) -> None:
@@ -154,8 +175,7 @@ def _link(entry: dict[str, Any], folder: int, name: str) -> None:
     same = found is not None and stat.S_ISLNK(found.st_mode)
     if same and os.readlink(name, dir_fd=folder) == entry["target"]:
         return
-    temporary = f".{name[:200]}.serverflow-restore"
-    nofollow.unlink(temporary, folder)
+    temporary = _temporary(name)
     os.symlink(entry["target"], temporary, dir_fd=folder)
     os.chown(temporary, entry["uid"], entry["gid"], dir_fd=folder, follow_symlinks=False)
     os.utime(temporary, ns=(entry["atime"], entry["mtime"]), dir_fd=folder, follow_symlinks=False)
@@ -190,8 +210,7 @@ def _place(entry: dict[str, Any], folder: int, name: str) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    temporary = f".{name[:200]}.serverflow-restore"
-    nofollow.unlink(temporary, folder)
+    temporary = _temporary(name)
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(entry["copy"], "rb") as source, open(os.open(temporary, flags, 0o600, dir_fd=folder), "wb") as file:
@@ -255,21 +274,52 @@ def _status(folder: int, name: str) -> os.stat_result | None:
         return None
 
 
-def _check_plain(path: str, folder: int, name: str, found: os.stat_result) -> None:
+@contextlib.contextmanager
+def _regular(folder: int, name: str, path: str) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """A regular file of bounded size, whatever stood there when we looked last. Raises CannotKeep."""
+    with open(os.open(name, _PART, dir_fd=folder), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise CannotKeep(f"{path} is neither a file, nor a folder, nor a link: it cannot be put back")
+        if found.st_size > LARGEST:
+            raise CannotKeep(f"{path} is larger than {LARGEST >> 20} MiB: it cannot be kept")
+        yield file, found
+
+
+def _temporary(name: str) -> str:
+    """As kit/host.py names what it writes: nobody can take the name beforehand."""
+    return f".{name[:200]}.{secrets.token_hex(6)}"
+
+
+def _remove_half_written(folder: int, name: str) -> None:
+    """What was cut off while it was written. Some programs read hidden files too (logrotate(8))."""
+    pattern = re.compile(rf"\.{re.escape(name[:200])}\.[0-9a-f]{{12}}\Z")
+    readable = os.open(".", _PART | os.O_DIRECTORY, dir_fd=folder)
+    try:
+        for entry in filter(pattern.match, os.listdir(readable)):
+            nofollow.unlink(entry, folder)
+    finally:
+        os.close(readable)
+
+
+def _target(path: str, folder: int, name: str) -> str:
+    target = os.readlink(name, dir_fd=folder)
+    try:
+        target.encode()
+    except UnicodeEncodeError:
+        raise CannotKeep(f"{path} is a link to what is not UTF-8: it cannot be kept") from None
+    return target
+
+
+def _check_plain(path: str, descriptor: int, found: os.stat_result) -> None:
     """Raises CannotKeep for what a rename cannot put back as it was."""
-    if not stat.S_ISREG(found.st_mode):
-        raise CannotKeep(f"{path} is neither a file, nor a folder, nor a link: it cannot be put back")
     if found.st_nlink > 1:
         raise CannotKeep(f"{path} has {found.st_nlink} names (hard links): putting it back would part them")
     if path in _mount_points():
         raise CannotKeep(f"{path} is mounted there (a bind mount): it cannot be replaced")
-    descriptor = os.open(name, _PART, dir_fd=folder)
-    try:
-        flags = bytearray(8)
-        with contextlib.suppress(OSError):  # a file system without such flags
-            fcntl.ioctl(descriptor, _GET_FLAGS, flags)
-    finally:
-        os.close(descriptor)
+    flags = bytearray(8)
+    with contextlib.suppress(OSError):  # a file system without such flags
+        fcntl.ioctl(descriptor, _GET_FLAGS, flags)
     if int.from_bytes(flags[:4], "little") & (_IMMUTABLE | _APPEND_ONLY):
         raise CannotKeep(f"{path} is immutable (chattr(1)): somebody wants it to stay as it is")
 
@@ -281,18 +331,21 @@ def _mount_points() -> set[str]:
     return {re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), parts[4]) for parts in fields}
 
 
-def _copy(folder: int, name: str, copy: str, entry: dict[str, Any]) -> str:
-    """The file with all its attributes, on the disk; returns its SHA-256."""
-    digest = hashlib.sha256()
+def _copy(source: BinaryIO, copy: str, entry: dict[str, Any]) -> str:
+    """The file with all its attributes, on the disk; returns its SHA-256. What no room is left for is taken back."""
+    data = _content(source)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(name, _PART, dir_fd=folder), "rb") as source, open(os.open(copy, flags, 0o600), "wb") as file:
-        for chunk in iter(lambda: source.read(1 << 20), b""):
-            digest.update(chunk)
-            file.write(chunk)
-        file.flush()
-        _dress(file.fileno(), entry)
-        os.fsync(file.fileno())
-    return digest.hexdigest()
+    try:
+        with open(os.open(copy, flags, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            _dress(file.fileno(), entry)
+            os.fsync(file.fileno())
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(copy)
+        raise
+    return hashlib.sha256(data).hexdigest()
 
 
 def _dress(descriptor: int, entry: dict[str, Any]) -> None:
@@ -321,20 +374,23 @@ def _xattrs(path: str, follow: bool = False) -> dict[str, str]:
 
 
 def _sha256(folder: int, name: str) -> str:
-    with open(os.open(name, _PART, dir_fd=folder), "rb") as file:
-        return _digest(file)
+    """Raises CannotKeep."""
+    with _regular(folder, name, name) as (file, _):
+        return hashlib.sha256(_content(file)).hexdigest()
 
 
 def _sha256_of(path: str) -> str:
+    """Of a copy of ours."""
     with open(os.open(path, _PART), "rb") as file:
-        return _digest(file)
+        return hashlib.sha256(_content(file)).hexdigest()
 
 
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    for chunk in iter(lambda: file.read(1 << 20), b""):
-        digest.update(chunk)
-    return digest.hexdigest()
+def _content(file: BinaryIO) -> bytes:
+    """Raises CannotKeep where it grows beyond the bound meanwhile."""
+    data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise CannotKeep(f"it is larger than {LARGEST >> 20} MiB: it cannot be kept")
+    return data
 
 
 # --- values of the kernel --------------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import hashlib
 import json
 import os
+import re
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -49,24 +51,42 @@ def remember(entries: Mapping[str, str]) -> None:
 
 def keep_aside(path: str) -> str:
     """A copy of what stands there, for people; returns its name. Raises OSError."""
-    os.makedirs(layout.KEPT, mode=0o700, exist_ok=True)
-    label = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{hashlib.sha256(path.encode()).hexdigest()[:8]}"
-    copy = f"{layout.KEPT}/{label}-{os.path.basename(path)[:100]}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(copy)
+    copy = _kept_name(path)
     try:
         entry = snapshots.keep(path, copy)
     except snapshots.CannotKeep as error:
         raise OSError(str(error)) from error
     if entry["type"] == "link":
         os.symlink(entry["target"], copy)
-    os.chown(copy, 0, 0, follow_symlinks=False)
     if entry["type"] == "file":
+        os.chown(copy, 0, 0)
         os.chmod(copy, 0o600)
     store.sync_folder(layout.KEPT)
-    for name in sorted(os.listdir(layout.KEPT))[:-_KEPT]:
-        os.unlink(f"{layout.KEPT}/{name}")
     return copy
+
+
+def _kept_name(path: str) -> str:
+    """A new name in the folder of what is kept, where the oldest make room."""
+    os.makedirs(layout.KEPT, mode=0o700, exist_ok=True)
+    for name in sorted(os.listdir(layout.KEPT))[: 1 - _KEPT]:
+        snapshots.put_back({"path": f"{layout.KEPT}/{name}", "type": "tree"})
+    label = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[:60]
+    return f"{layout.KEPT}/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}-{label}"
+
+
+def move_aside(path: str) -> str:
+    """What stands there itself, whatever it is: a rename takes no room, and no time. Returns its new name.
+
+    From another file system a file is copied, and stays where it is. Raises OSError.
+    """
+    try:
+        kept = _kept_name(path)
+        snapshots.move(path, kept)
+        return kept
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+    return keep_aside(path)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ import pytest
 
 import layout
 import safe
+import snapshots
 import store
 import written
 
@@ -148,6 +149,64 @@ def test_what_somebody_else_changed_meanwhile_is_kept_and_told(etc: Path) -> Non
     assert len(problems) == 2 and all("changed by somebody else meanwhile" in problem for problem in problems)
     kept_aside = sorted(Path(layout.KEPT).iterdir())
     assert [path.read_text() for path in kept_aside] == ["an administrator's"] * 2
+
+
+@pytest.mark.parametrize("theirs", ["folder", "pipe", "hard link", "huge"])
+def test_whatever_somebody_else_puts_there_does_not_keep_it_from_going_back(etc: Path, theirs: str) -> None:
+    change(etc)
+    path = etc / "key"
+    if theirs != "hard link":
+        path.unlink()
+    if theirs == "folder":
+        (path / "deep").mkdir(parents=True)
+    elif theirs == "pipe":
+        os.mkfifo(path)
+    elif theirs == "huge":
+        path.touch()
+        os.truncate(path, 1 << 40)
+    else:
+        path.write_text("theirs")
+        os.link(path, etc.parent / "elsewhere")
+    problems = safe.rollback(OP)
+    assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+    assert len(problems) == 1 and "is kept as" in problems[0]
+    assert len(list(Path(layout.KEPT).iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_removed_keeps_no_change_waiting(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (etc / "home").mkdir()
+    safe.begin(OP, "user.remove", 60, {"paths": [], "aside": [str(etc / "home")], "after": []})
+    os.rename(etc / "home", safe.aside_of(OP, str(etc / "home")))
+    safe.settle(OP)
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, "something is mounted in it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshots, "put_back", busy)
+        assert ["mounted" in left for left in safe.confirm(OP, LATER)] == [True]
+    assert safe.pending() == ""
+
+
+def test_what_is_going_back_already_cannot_wait_for_confirmation(etc: Path) -> None:
+    safe.begin(OP, "user.add-key", 60, {"paths": [str(etc / "key")], "after": []})
+    safe._decide(OP, "rolling-back")
+    with pytest.raises(safe.CannotArm):
+        safe.settle(OP)
+
+
+def test_whoever_asks_late_hears_how_it_ended(etc: Path) -> None:
+    """The answer to a confirmation was lost, and others have made changes since."""
+    change(etc)
+    safe.confirm(OP, LATER)
+    change(etc, OTHER)
+    safe.rollback(OTHER)
+    change(etc, OP[:-1] + "C")
+    safe.confirm(OP, None)
+    with pytest.raises(safe.Decided, match="confirmed"):
+        safe.rollback(OP)
+    with pytest.raises(safe.Decided, match="rolled back"):
+        safe.confirm(OTHER, LATER)
 
 
 def test_what_counts_only_once_it_is_confirmed(etc: Path) -> None:

@@ -140,3 +140,75 @@ def test_a_fingerprint_is_that_of_the_entry(here: Path) -> None:
     for name in ("file", "link", "folder", "nothing"):
         entry = snapshots.keep(str(here / "etc" / name), str(here / f"safe/{name}"))
         assert snapshots.fingerprint(entry["path"]) == snapshots.before(entry)
+
+
+def test_a_tree_of_any_depth_goes_and_no_other_file_system_with_it(here: Path) -> None:
+    """Its owner makes it as deep as he likes: deeper than Python nests calls, or a process opens files."""
+    tree = {**keep(here, "home"), "type": "tree"}
+    os.mkdir(here / "etc/home")
+    descriptor = os.open(here / "etc/home", os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("x", dir_fd=descriptor)
+        following = os.open("x", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = following
+    os.close(descriptor)
+    snapshots.put_back(tree)
+    assert not (here / "etc/home").exists()
+
+
+def test_what_its_owner_puts_in_the_place_of_a_file_keeps_nobody_busy(here: Path) -> None:
+    """A pipe that is held open, a file larger than the disk."""
+    pipe, huge = here / "etc/pipe", here / "etc/huge"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    huge.touch()
+    os.truncate(huge, 1 << 40)
+    try:
+        for path in (pipe, huge):
+            assert snapshots.fingerprint(str(path)) == "other"
+            with pytest.raises(snapshots.CannotKeep):
+                snapshots.keep(str(path), str(here / "safe/0"))
+        assert list((here / "safe").iterdir()) == []
+    finally:
+        os.close(held)
+
+
+def test_a_name_beside_it_that_somebody_has_taken_is_not_needed(here: Path) -> None:
+    path = here / "etc/link"
+    path.symlink_to("target")
+    entry = keep(here, "link")
+    path.unlink()
+    (here / "etc/.link.serverflow-restore").mkdir()
+    snapshots.put_back(entry)
+    assert os.readlink(path) == "target"
+
+
+def test_what_was_cut_off_while_it_was_written_goes(here: Path) -> None:
+    entry = keep(here, "file")
+    (here / "etc/.file.0123456789ab").write_text("half")
+    (here / "etc/.file.theirs").write_text("x")
+    snapshots.put_back(entry)
+    assert [path.name for path in (here / "etc").iterdir()] == [".file.theirs"]
+
+
+def test_a_folder_that_was_moved_away_and_is_gone_is_told(here: Path) -> None:
+    home, away = here / "etc/home", here / "etc/.home.away"
+    home.mkdir()
+    entry = snapshots.keep_folder(str(home), str(away))
+    snapshots.move_aside(str(home), str(away))
+    away.rmdir()
+    with pytest.raises(FileNotFoundError, match="not there any more"):
+        snapshots.put_back(entry)
+
+
+def test_a_link_to_what_is_no_text_is_refused(here: Path) -> None:
+    os.symlink(b"\xff", here / "etc/link")
+    with pytest.raises(snapshots.CannotKeep, match="UTF-8"):
+        keep(here, "link")
+
+
+def test_what_is_moved_to_another_place_is_whole(here: Path) -> None:
+    (here / "etc/folder/deep").mkdir(parents=True)
+    snapshots.move(str(here / "etc/folder"), str(here / "safe/kept"))
+    assert (here / "safe/kept/deep").is_dir()

@@ -66,17 +66,52 @@ def unlink(name: str, folder: int) -> None:
 
 
 def empty(name: str, parent: int) -> None:
-    """Remove what is in a folder; links are removed, never followed."""
-    folder = os.open(name, _FOLDER, dir_fd=parent)
+    """Remove what is in a folder; links are removed, never followed, and no other file system is entered.
+
+    However deep it is: one descriptor at a time, and on the way up each folder is the one that we came from. Raises
+    OSError.
+    """
+    here = os.open(name, _FOLDER, dir_fd=parent)
     try:
-        # Names first: removing while a scan runs may make it skip some.
-        with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        for entry_name, is_folder in found:
-            if is_folder:
-                empty(entry_name, folder)
-                os.rmdir(entry_name, dir_fd=folder)
-            else:
-                os.unlink(entry_name, dir_fd=folder)
+        way = [(_identity(here), "", _clear(here))]
+        while True:
+            identity, _, folders = way[-1]
+            if folders:
+                below = folders.pop()
+                here = _step(here, below)
+                if _identity(here)[0] != identity[0]:
+                    raise OSError(errno.EBUSY, f"another file system is mounted in it, at {below}")
+                way.append((_identity(here), below, _clear(here)))
+                continue
+            emptied = way.pop()[1]
+            if not way:
+                return
+            here = _step(here, "..")
+            if _identity(here) != way[-1][0]:
+                raise OSError(errno.EAGAIN, "its folders are moved about meanwhile")
+            os.rmdir(emptied, dir_fd=here)
     finally:
-        os.close(folder)
+        os.close(here)
+
+
+def _step(here: int, name: str) -> int:
+    """The folder beside or below, in the place of this one, which is closed."""
+    following = os.open(name, _FOLDER, dir_fd=here)
+    os.close(here)
+    return following
+
+
+def _identity(folder: int) -> tuple[int, int]:
+    found = os.fstat(folder)
+    return found.st_dev, found.st_ino
+
+
+def _clear(folder: int) -> list[str]:
+    """Remove all but the folders in it, and return their names."""
+    # Names first: removing while a scan runs may make it skip some.
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name, dir_fd=folder)
+    return [name for name, is_folder in found if is_folder]
