@@ -56,7 +56,7 @@ RIGHT: dict[str, Any] = {
     "unit": "cron", "name": "shop", "username": "mallory", "path": "/srv/shop", "relpath": "x", "size": "64MiB",
     "sha256": hashlib.sha256(CONTENT).hexdigest(), "ulid": "0" * 26, "package": "tree", "hostname": "canary",
     "timezone": "Etc/UTC", "fingerprint": "SHA256:" + "A" * 43, "mode": "0640", "integer": 1, "boolean": False,
-    "text": "unit cron active",
+    "text": "unit cron active", "document": "MaxAuthTries 3\n", "rule": "80/tcp", "port": 8080,
     "sshkey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIh07NHBmm2jNaRAtN9hVWjWMipRJ5mwnHPtmqxMrIYg x",
 }  # fmt: skip
 PLACES = [(name, param) for name in registry.names() for param in registry.load(name).params]

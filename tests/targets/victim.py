@@ -38,6 +38,15 @@ class Victim:
     def release(self) -> Key:
         return Key(self.operator.private / "release")
 
+    def safely(self, action: str, params: dict[str, Any], ending: str = "safe.confirm") -> str:
+        """A safe change, and how it ended: confirmed over a new connection, or undone."""
+        answer = self.client.ask(action, params, confirm_s=60)
+        if answer.verdict != "pending-confirm":
+            return answer.verdict
+        with self.client.session(shared=False) as session:
+            ended = session.ask(ending, {"op": answer.body["op_id"]})
+        return ended.verdict
+
     # --- the canary ---------------------------------------------------------------------------------------------------
 
     def canary(self) -> str:
