@@ -103,14 +103,7 @@ class Fleet:
 
     def start(self, name: str) -> Target:
         make_image(RELEASES[name])
-        while True:
-            up = self._compose("up", "-d", "--no-build", name, check=False)
-            if up.returncode == 0:
-                break
-            # Runs in parallel choose their networks at random, and two may choose the same.
-            if "Pool overlaps" not in up.stderr:
-                raise RuntimeError(f"{name} does not start:\n{up.stderr}")
-            self._choose_network()
+        self._up(name, "up", "-d", "--no-build", name)
         return self._target(name, RELEASES[name], f"{self.project}-{name}-1", int(self._env[f"SF_PORT_{name.upper()}"]))
 
     def start_fresh(self, release: str) -> Target:
@@ -122,10 +115,10 @@ class Fleet:
         self._env |= {
             "SF_FRESH_NAME": name,
             "SF_FRESH_RELEASE": release,
-            "SF_FRESH_IP": f"{self._env['SF_NET']}.{number}",
+            "SF_FRESH_NUMBER": str(number),
             "SF_FRESH_PORT": str(port),
         }
-        self._compose("run", "-d", "--service-ports", "--name", container, "fresh")
+        self._up(name, "run", "-d", "--service-ports", "--name", container, "fresh")
         return self._target(name, release, container, port)
 
     def remove(self, target: Target) -> None:
@@ -137,6 +130,16 @@ class Fleet:
         target = Target(name, release, "127.0.0.1", port, ip, container, self.admin_key, network)
         target.wait_until_up()
         return target
+
+    def _up(self, name: str, *argv: str) -> None:
+        while True:
+            up = self._compose(*argv, check=False)
+            if up.returncode == 0:
+                return
+            # Runs in parallel choose their networks at random, and two may choose the same.
+            if "Pool overlaps" not in up.stderr:
+                raise RuntimeError(f"{name} does not start:\n{up.stderr}")
+            self._choose_network()
 
     def _choose_network(self) -> None:
         self._env["SF_NET"] = f"10.213.{random.randint(1, 254)}"
