@@ -176,8 +176,7 @@ UNCONFIRMED = """
 import sys
 sys.path.insert(0, "/usr/local/libexec/serverflow/current")
 import safe
-safe.snapshot(sys.argv[1], "test", ["/etc/precious"], [], [])
-safe.arm(sys.argv[1], 600)
+safe.begin(sys.argv[1], "test", 600, {"paths": ["/etc/precious"], "after": []})
 open("/etc/precious", "w").write("changed")
 """
 
