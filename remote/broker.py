@@ -20,6 +20,7 @@ from safely import Safely
 from sandbox import bound_to, expand
 from serverflow_actions.kit import grammar
 from serverflow_actions.kit.host import ENVIRONMENT, HostError, show_units
+from serverflow_actions.kit.sysctl import FILE as SYSCTL_FILE
 
 #: Without these nothing could be put back either.
 _ALWAYS = ("dbus.*", "dbus-broker.*", "systemd-[!n]*", "systemd-networkd-*", "serverflow-rollback*")
@@ -28,6 +29,8 @@ _CONNECTION = (
     "ssh.*", "sshd.*", "ssh@*", "sshd@*", "networking.service", "ifup@*", "NetworkManager.service",
     "systemd-networkd.*", "wpa_supplicant*", "netplan-*",
 )  # fmt: skip
+#: What a safe change may ask for before it is armed.
+_BEFORE_ARMING = ("unit-show", "arm")
 _UNIT_VERBS = ("start", "stop", "restart", "reload", "try-restart", "enable", "disable", "reset-failed")
 _APT = (
     "apt-get",
@@ -66,6 +69,7 @@ class Broker:
         self._manifest = manifest
         self._units = expand(manifest["units"], params)
         self._packages = expand(manifest["packages"], params)
+        self._host_verbs = expand(manifest["host_verbs"], params)
         self._unit = unit
         self._executor = executor
         self._stop = stop
@@ -87,6 +91,8 @@ class Broker:
         }
         if verb not in verbs:
             raise HostError(f"the broker knows no {verb}")
+        if verb not in _BEFORE_ARMING and not self._safely.may_change:
+            raise HostError("a safe change is armed before anything is done")
         try:
             return verbs[verb](**arguments)
         except (TypeError, ValueError) as error:
@@ -209,7 +215,7 @@ class Broker:
         return {}
 
     def _machine(self, action: str, value: str) -> dict[str, Any]:
-        if action not in self._manifest["host_verbs"]:
+        if action not in self._host_verbs:
             raise HostError(f"this action does not declare {action}")
         if action == "reboot":
             # After the receipt is on disk: see executor.py.
@@ -221,6 +227,10 @@ class Broker:
         elif action == "firewall-unit":
             machine.set_firewall_unit(value)
             return self._systemctl("daemon-reload")
+        elif action == "sysctl":
+            machine.check_values_can_be_set()
+            # With a file it applies that one alone, systemd-sysctl(8).
+            self._run(["/lib/systemd/systemd-sysctl", SYSCTL_FILE], 60)
         return {}
 
 

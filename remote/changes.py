@@ -29,8 +29,8 @@ from session import Session, safe_change
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 LOCK_WAIT_LIMIT_S = 600
-#: Less would not do for a new connection.
-SHORTEST_S = 5
+#: Less would not do for a new connection. More is for what has to be a safe change: meanwhile nobody changes anything.
+SHORTEST_S, LONGEST_ON_WISH_S = 5, 600
 #: May run while a safe change waits for confirmation.
 _ALWAYS = ("safe.confirm", "safe.rollback", "op.cancel")
 
@@ -109,8 +109,12 @@ def check_safe(command: Command, entry: Mapping[str, Any]) -> None:
         raise Denied("unsupported", f"{command.action} is a one-off: it cannot be undone, so it is no safe change")
     if 0 < command.confirm_s < SHORTEST_S:
         raise Denied("unsupported", f"a safe change waits for {SHORTEST_S} s at least")
-    if not command.confirm_s and needs_safe(entry["safe"], entry["lifelines"], command.params):
+    has_to_be = needs_safe(entry["safe"], entry["lifelines"], command.params)
+    if has_to_be and not command.confirm_s:
         message = f"{command.action} could lock everyone out: here it is a safe change, or none (confirm_s)"
+        raise Denied("unsupported", message)
+    if command.confirm_s > LONGEST_ON_WISH_S and not has_to_be:
+        message = f"{command.action} need not be a safe change: as one it waits for {LONGEST_ON_WISH_S} s at most"
         raise Denied("unsupported", message)
 
 
@@ -253,11 +257,30 @@ def _answer_burned(session: Session, request: Request) -> None:
 
 
 def _broken_off(about: dict[str, Any], op_id: str) -> dict[str, Any]:
-    if safe.was_rolled_back(op_id):
-        message = "its time was over before it had ended; all was put back"
-        return receipt.build(about, "rolled-back", code="rolled-back", message=message)
+    """The receipt of what ended without one. A rollback that is at work is waited for."""
+    waits, is_back = safe.still_pending(op_id), safe.was_rolled_back(op_id)
+    if is_back and not waits:
+        return _went_back(about, op_id)
     message = "the server stopped in the middle; look at its state before you go on"
+    if is_back:
+        message = "its time was over before it had ended; it is going back, and that is not done yet"
+    elif waits:
+        message = "the server stopped in the middle; what it changed goes back by itself unless it is confirmed"
     return receipt.build(about, "indeterminate", code="indeterminate", message=message)
+
+
+def _went_back(about: dict[str, Any], op_id: str) -> dict[str, Any]:
+    """What could not be put back is for the rollback's own receipt to say; a run that undid itself leaves none."""
+    import history
+
+    problems = history.problems(op_id)
+    message = "its time was over before it had ended; all was put back"
+    if problems is None:
+        message = "it failed and was put back, but nobody is left to say whether all of it was"
+    elif problems:
+        message = "its time was over before it had ended; not all could be put back: " + "; ".join(problems)
+    data = {"problems": problems or []}
+    return receipt.build(about, "rolled-back", code="rolled-back", message=message[:4000], data=data)
 
 
 def _conclude(session: Session, request: Request) -> bytes | None:

@@ -8,6 +8,7 @@ user, no capability, no write, none of our files.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -20,7 +21,7 @@ import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import confine
 import layout
@@ -182,19 +183,22 @@ def _dns(check: Check) -> Verdict:
 def _http(check: Check) -> Verdict:
     """One request, straight to where the URL says: through no proxy, after no redirect. Only the status counts."""
     url = urlsplit(check.target)
-    host, seconds = url.hostname or "", SECONDS_EACH["http"]
-    connection = http.client.HTTPConnection(host, url.port, timeout=seconds)
-    if url.scheme == "https":
-        connection = http.client.HTTPSConnection(host, url.port, timeout=seconds, context=_tls(host))
+    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     try:
-        path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-        connection.request("GET", path, headers={"User-Agent": "serverflow", "Connection": "close"})
-        status = connection.getresponse().status
+        with contextlib.closing(_connection(url)) as connection:
+            connection.request("GET", path, headers={"User-Agent": "serverflow", "Connection": "close"})
+            status = connection.getresponse().status
     except http.client.HTTPException:
         return Verdict(False, "it does not speak HTTP")
-    finally:
-        connection.close()
     return Verdict(status == int(check.expected), f"it answered {status}")
+
+
+def _connection(url: SplitResult) -> http.client.HTTPConnection:
+    """With the port always said: without one, http.client takes the end of an IPv6 address for it."""
+    host, seconds = url.hostname or "", SECONDS_EACH["http"]
+    if url.scheme == "https":
+        return http.client.HTTPSConnection(host, url.port or 443, timeout=seconds, context=_tls(host))
+    return http.client.HTTPConnection(host, url.port or 80, timeout=seconds)
 
 
 def _tls(host: str) -> ssl.SSLContext:

@@ -166,7 +166,7 @@ def _safe_show(params: Mapping[str, Any], asker: Asker) -> Answer:
 
     found = history.change(params["op"])
     if found is None:
-        raise Denied("bad-params", f"no safe change {params['op']} in the newest receipts of this server")
+        raise Denied("action-failed", f"no safe change {params['op']} in the newest receipts of this server")
     return "done", found
 
 

@@ -27,7 +27,6 @@ CONFIG = "/etc/serverflow"
 RUN = "/run/serverflow"
 DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
 SUDOERS = "/etc/sudoers.d/serverflow"
-BOOT_UNIT = "/etc/systemd/system/serverflow-rollback.service"
 KEYS = "/etc/ssh/serverflow_authorized_keys"
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -81,45 +80,6 @@ SUDO = f"""# Written by serverflow: its login may start the runner, without argu
 Defaults!{LIBEXEC}/runner env_reset, env_keep = "SSH_ORIGINAL_COMMAND", !env_check, !requiretty, !use_pty, !pam_session
 Defaults:serverflow !lecture
 serverflow ALL=(root) NOPASSWD: {LIBEXEC}/runner ""
-"""
-
-BOOT = f"""[Unit]
-Description=Undo a serverflow change that nobody confirmed before the machine went down
-ConditionPathExists={STATE}/safe/pending
-After=local-fs.target
-Before=ssh.service network-pre.target serverflow-firewall.service
-
-[Service]
-Type=oneshot
-ExecStart={LIBEXEC}/runner boot
-# Until it has finished: the disk may be full.
-Restart=on-failure
-RestartSec=30
-# It puts files back, below /etc and in homes, with their owners and modes, and tells systemd of units: no more.
-CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID
-NoNewPrivileges=yes
-ProtectSystem=yes
-PrivateTmp=yes
-PrivateDevices=yes
-PrivateNetwork=yes
-IPAddressDeny=any
-RestrictAddressFamilies=AF_UNIX
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectKernelLogs=yes
-ProtectControlGroups=yes
-ProtectClock=yes
-ProtectHostname=yes
-RestrictNamespaces=yes
-RestrictRealtime=yes
-LockPersonality=yes
-SystemCallFilter=@system-service
-SystemCallErrorNumber=EPERM
-SystemCallArchitectures=native
-UMask=0077
-
-[Install]
-WantedBy=multi-user.target
 """
 
 
@@ -335,6 +295,7 @@ def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
     Nothing is armed where all of it stands already.
     """
     sys.path.insert(0, os.path.realpath(f"{LIBEXEC}/current"))
+    import boot
     import messages
     import safe
     import store
@@ -360,9 +321,7 @@ def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
         claimed = []
     else:
         claimed = [f"{CONFIG}/trust/{name}" for name in sorted(trust_files)]
-    write(BOOT_UNIT, BOOT, 0o644)
-    run("systemctl", "daemon-reload")
-    run("systemctl", "enable", "--quiet", "serverflow-rollback.service")
+    boot.keep()
     store.boot_marker()
     store.keep_ballast()
     op_id = request["op_id"]
@@ -382,10 +341,12 @@ def arm(request: dict[str, Any], source: BinaryIO) -> dict[str, Any]:
 
 def _is_open() -> bool:
     """Whether an enrolment was finished before, and nothing of it was touched since."""
-    wanted = ((SUDOERS, SUDO, 0o440), (DROP_IN, SSHD, 0o644), (BOOT_UNIT, BOOT, 0o644))
+    wanted = ((SUDOERS, SUDO, 0o440), (DROP_IN, SSHD, 0o644))
     if any(read(path) != text or os.stat(path).st_mode & 0o777 != mode for path, text, mode in wanted):
         return False
-    return os.path.exists(KEYS) and not _overridden()
+    import boot
+
+    return boot.is_kept() and os.path.exists(KEYS) and not _overridden()
 
 
 def _not_another_fleet(request: dict[str, Any]) -> None:

@@ -24,11 +24,12 @@ import layout  # noqa: E402
 import receipt  # noqa: E402
 import safe  # noqa: E402
 import store  # noqa: E402
-from run import Progress, Run, failed  # noqa: E402
+from run import Progress, Run, failed, shortened  # noqa: E402
 from serverflow_actions.kit.host import HostError  # noqa: E402
 from signing import Identity  # noqa: E402
 
-_OUTCOMES = {"timeout": "timeout", "out-of-memory": "out-of-memory", "killed": "killed"}
+#: Codes that are outcomes of their own.
+_OUTCOMES = ("timeout", "out-of-memory", "killed", "rolled-back", "indeterminate")
 
 
 def finish(run: Run, end: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def finish(run: Run, end: dict[str, Any]) -> dict[str, Any]:
     if code in ("plan-changed", "base-changed"):
         outcome = "denied"
     elif code:
-        outcome = "rolled-back" if code == "rolled-back" else _OUTCOMES.get(code, "failed")
+        outcome = code if code in _OUTCOMES else "failed"
     elif run.safely.armed:
         outcome = "pending-confirm"
     else:
@@ -50,7 +51,7 @@ def finish(run: Run, end: dict[str, Any]) -> dict[str, Any]:
         exit=run.exit,
         output=run.output.summary(),
         sandbox={"profile": job["manifest"]["profile"], "effective": run.effective},
-        changes=run.changes,
+        changes=shortened(run.changes),
         data=end["data"],
         plan_sha256=end["plan_sha256"],
         base=_base(job, code or ("pending" if run.safely.armed else "")),
@@ -94,17 +95,25 @@ def record(run: Run, end: dict[str, Any], body: dict[str, Any]) -> None:
 
 
 def _settled(run: Run, end: dict[str, Any]) -> dict[str, Any]:
-    """Validated; armed, it waits for its confirmation from here on, or has gone back where it failed."""
+    """Validated; armed, it waits for its confirmation from here on."""
+    if end["code"]:
+        run.safely.remember(run.changes)
+        return end
+    base = run.job["base"]
+    then = {"resource": base["resource"], "to": _next_base(run.job)} if base else None
     try:
-        if not end["code"]:
-            base = run.job["base"]
-            then = {"resource": base["resource"], "to": _next_base(run.job)} if base else None
-            run.safely.settle(run.changes, then)
+        run.safely.settle(run.changes, then)
     except (HostError, safe.Unsafe) as error:
-        end = {**end, "code": "action-failed", "message": str(error)}
-    if end["code"] and run.safely.armed:
-        return {**end, "code": "rolled-back", "message": f"{end['message']} ({run.safely.give_up()})"}
+        return {**end, "code": "action-failed", "message": str(error)}
     return end
+
+
+def _taken_back(run: Run, end: dict[str, Any]) -> dict[str, Any]:
+    """A safe change that failed, and what became of what it had done."""
+    if not (end["code"] and run.safely.armed):
+        return end
+    is_back, said = run.safely.give_up()
+    return {**end, "code": "rolled-back" if is_back else "indeterminate", "message": f"{end['message']} ({said})"}
 
 
 def main(op_id: str) -> None:
@@ -118,12 +127,11 @@ def main(op_id: str) -> None:
         end = _settled(run, run.perform())
     except Exception as error:  # whatever breaks here, the caller gets a signed answer
         end = failed("action-failed", f"internal error in the executor: {type(error).__name__}: {error}")
-        if run.safely.armed:
-            end = {**end, "code": "rolled-back", "message": f"{end['message']} ({run.safely.give_up()})"}
     finally:
         shutil.rmtree(f"{layout.RUN}/{op_id}", ignore_errors=True)
         if job["blobs"]:
             shutil.rmtree(job["blobs"], ignore_errors=True)
+    end = _taken_back(run, end)
     record(run, end, finish(run, end))
     if run.broker.reboot and not end["code"]:
         # Long enough for the receipt to reach the client.

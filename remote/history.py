@@ -46,6 +46,12 @@ def change(op_id: str) -> dict[str, Any] | None:
     return None
 
 
+def problems(op_id: str) -> list[str] | None:
+    """What the rollback of this operation could not put back; None where no receipt of one is found."""
+    end = dict(filter(None, map(_ended_by, _receipts()))).get(op_id)
+    return end.problems if end and end.state == "rolled-back" else None
+
+
 def _told(receipt: dict[str, Any], end: _End) -> dict[str, Any]:
     return {
         "op": receipt["op_id"],

@@ -18,7 +18,11 @@ HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 SSHD_CONFIG = "/etc/ssh/sshd_config"
 SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"
 SUDOERS = "/etc/sudoers.d/serverflow"
-BOOT_UNIT = "/etc/systemd/system/serverflow-rollback.service"
+#: systemd's units of the administrator, and the links that enable them.
+UNITS = "/etc/systemd/system"
+BOOT_UNIT = UNITS + "/serverflow-rollback.service"
+BOOT_LINK = UNITS + "/sysinit.target.wants/serverflow-rollback.service"
+BOOT_LINK_ONCE = UNITS + "/multi-user.target.wants/serverflow-rollback.service"  # of bundles before
 
 STATE = "/var/lib/serverflow"
 IDENTITY = STATE + "/identity"

@@ -23,7 +23,8 @@ import layout
 _FILES = (
     layout.SERVER_ID,
     layout.BOOT_UNIT,
-    "/etc/systemd/system/multi-user.target.wants/" + os.path.basename(layout.BOOT_UNIT),
+    layout.BOOT_LINK,
+    layout.BOOT_LINK_ONCE,
     layout.SUDOERS,
 )
 _INCLUDE = f"Include {layout.SSHD_DROP_IN}\n"

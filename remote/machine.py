@@ -58,6 +58,12 @@ def set_firewall_unit(value: str) -> None:
         raise HostError(f"the firewall's unit is present or absent, not {value!a}")
 
 
+def check_values_can_be_set() -> None:
+    """Raises HostError where systemd-sysctl would say nothing and set nothing: it takes that for a container's wish."""
+    if os.statvfs("/proc/sys/net").f_flag & os.ST_RDONLY:
+        raise HostError("/proc/sys is read-only here, as containers have it: no value can be set")
+
+
 def _in_place(path: str, text: str) -> None:
     with open(path, "r+" if os.path.exists(path) else "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)

@@ -12,7 +12,7 @@ import store
 from messages import Command, Denied
 from verify import Signed
 
-#: Reads that tell whether a file is as we wrote it.
+#: Reads that tell whether a managed file is as we wrote it.
 _MANAGED = ("config.list", "config.show")
 
 
@@ -40,11 +40,21 @@ class Request(NamedTuple):
         }
 
     def _written(self) -> dict[str, str]:
-        """What the engine may have to compare: reads compare nothing, but those of managed files."""
+        """What the engine may have to compare: of what it may write, or of the managed files. No more: the whole record
+        can be longer than a line to the worker, and is no other key's business.
+        """
+        import declared
         import written
 
-        compares = self.entry["kind"] == "change" or self.command.action in _MANAGED
-        return written.known() if compares else {}
+        if self.entry["kind"] == "change":
+            folders = declared.folders(self.entry, self.command.params)
+        elif self.command.action in _MANAGED:
+            from serverflow_actions.config._kinds import KINDS
+
+            folders = [kind.path for kind in KINDS.values()]
+        else:
+            return {}
+        return {path: sha256 for path, sha256 in written.known().items() if declared.covers(folders, path)}
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -59,9 +69,10 @@ def check_params(request: Request) -> dict[str, Any]:
     import jobs
     from serverflow_actions.kit.spec import BadParams
 
-    job = request.job
+    action = jobs.load(request.command.action, request.entry["module"])
+    job = {"params": dict(request.command.params)}
     try:
-        return dict(vars(jobs.parsed(jobs.load(job["action"], job["module"]), job, dict(request.secrets))))
+        return dict(vars(jobs.parsed(action, job, dict(request.secrets))))
     except BadParams as error:
         raise Denied("bad-params", str(error)) from None
 

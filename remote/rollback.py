@@ -12,33 +12,39 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any, Callable
 
 import layout
 import snapshots
 import store
+import units
 import written
 
-_DAEMON_RELOAD = ["systemctl", "daemon-reload"]
 #: What is done after files were put back, by name: a snapshot holds data, never commands.
-_AFTER = {
-    # At boot sshd waits for the rollback; `reload` would wait for sshd, and both for ever.
-    "reload-ssh": ["systemctl", "try-reload-or-restart", "ssh.service"],
-    "daemon-reload": _DAEMON_RELOAD,
-    "hostname": ["hostname", "--file", "/etc/hostname"],
-}
+_AFTER = ("daemon-reload", "reload-ssh")
 _RELOAD = re.compile(r"reload:([A-Za-z0-9][A-Za-z0-9:_.@\\-]{0,200}\.(?:service|socket))\Z", re.ASCII)
-_RUNNING = ("active", "reloading", "activating")
 _DONE, _FAILED = b"1", b"2"
-_PROGRAM_S = 90
+#: So long a unit that was started has to stay up: systemctl says yes to some that end at once.
+_STAYS_UP_S = 1
 
 Then = Callable[[list[str]], object]
+
+
+class TooEarly(OSError):
+    """What has to be put back lies on a file system that is not there yet."""
 
 
 def is_known(after: str) -> bool:
     """Whether this is something that can be done once the files are back."""
     return after in _AFTER or _RELOAD.match(after) is not None
+
+
+def applied_of(data: bytes) -> dict[str, Any]:
+    """`ticks` when all was applied, and what then stood at `paths`. Runners before this one kept the ticks alone."""
+    value = json.loads(data)
+    return value if isinstance(value, dict) else {"ticks": value}
 
 
 def steps(manifest: dict[str, Any]) -> list[str]:
@@ -47,15 +53,19 @@ def steps(manifest: dict[str, Any]) -> list[str]:
     order = [e for e in entries if e["type"] == "aside"] + [e for e in entries if e["type"] == "directory"]
     order += [e for e in reversed(entries) if e["type"] in ("file", "link", "value")]
     order += [e for e in reversed(entries) if e["type"] in ("absent", "tree")]
-    units = manifest["units"]
+    kept = manifest["units"]
+    after = manifest["after"]
+    if kept and "daemon-reload" not in after:
+        after = ["daemon-reload", *after]  # for the links that enable them
     return [
         *(["stop the run"] if manifest["run"] else []),
-        *(f"halt {unit['name']}" for unit in units),
+        *(f"halt {unit['name']}" for unit in kept if not unit.get("dependent")),
         *(f"path {entry['path']}" for entry in order),
         # Once more: what was put back in them has moved their times on.
         *(f"dress {entry['path']}" for entry in entries if entry["type"] == "directory"),
-        *(f"after {name}" for name in manifest["after"]),
-        *(f"unit {unit['name']}" for unit in units),
+        *(f"after {name}" for name in after),
+        *(f"unit {unit['name']}" for unit in kept),
+        *(["compare the units"] if kept else []),
         "receipt",
     ]
 
@@ -71,22 +81,32 @@ class Rollback:
         self._own = own
         self._entries = {entry["path"]: entry for entry in manifest["paths"]}
         self._units = {unit["name"]: unit for unit in manifest["units"]}
-        self._applied: dict[str, str] = json.loads(store.read_file(f"{folder}/applied") or b"{}").get("paths", {})
+        self._applied: dict[str, str] = applied_of(store.read_file(f"{folder}/applied") or b"{}").get("paths", {})
         #: What an attempt before this one has kept aside: by now its step finds nothing to keep.
         self._kept: list[str] = json.loads(store.read_file(f"{folder}/kept") or b"[]")
         self.problems = list(self._kept)
+        self._has_started = False
 
     def carry_out(self) -> None:
-        """All steps that the journal does not have as done. Raises OSError when there is no room to go on."""
+        """All steps that the journal does not have as done. Raises OSError when there is no room to go on, and TooEarly
+        when all is done but what has to wait for its file system.
+        """
+        late: list[TooEarly] = []
         descriptor = os.open(f"{self._folder}/journal", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             done = os.pread(descriptor, len(self._manifest["steps"]), 0)
             for number, step in enumerate(self._manifest["steps"]):
                 if done[number : number + 1] == _DONE:
                     continue
+                if step == "receipt" and late:
+                    raise late[0]
                 sys.audit("serverflow.rollback", step)
                 told = len(self.problems)
-                self._do(*step.split(" ", 1))
+                try:
+                    self._do(*step.split(" ", 1))
+                except TooEarly as error:
+                    late.append(error)
+                    continue
                 mark = _DONE if len(self.problems) == told else _FAILED
                 os.pwrite(descriptor, mark, number)
                 os.fsync(descriptor)
@@ -105,6 +125,8 @@ class Rollback:
             self._halt(self._units[name])
         elif verb == "unit":
             self._unit(self._units[name])
+        elif verb == "compare":
+            self._compare()
         elif self._then:
             self._then(self.problems)
 
@@ -115,6 +137,10 @@ class Rollback:
 
     def _path(self, entry: dict[str, Any]) -> None:
         path = entry["path"]
+        if self._at_boot and entry["type"] == "value":
+            return  # systemd-sysctl.service comes after us, and reads the files that are back by then
+        if self._at_boot and entry.get("had_folder") and not os.path.isdir(os.path.dirname(path)):
+            raise TooEarly(errno.ENOENT, f"{path}: its folder is not there yet")
         if self._is_others(entry):
             self._make_way(path)
         try:
@@ -122,8 +148,6 @@ class Rollback:
         except OSError as error:
             if is_full(error):
                 raise
-            if entry["type"] == "value" and self._at_boot:
-                return  # the kernel has begun anew, with the files that are back by now
             self.problems.append(f"{path}: {error.strerror or error}")
 
     def _make_way(self, path: str) -> None:
@@ -152,35 +176,57 @@ class Rollback:
 
     def _after(self, name: str) -> None:
         found = _RELOAD.match(name)
-        argv = ["systemctl", "try-reload-or-restart", "--", found.group(1)] if found else _AFTER[name]
-        self._run(name, argv)
+        if name == "daemon-reload":
+            self._systemctl("daemon-reload")
+        elif found or name == "reload-ssh":
+            # At boot sshd waits for the rollback; `reload` would wait for sshd, and both for ever.
+            unit = found.group(1) if found else "ssh.service"
+            self._systemctl("try-reload-or-restart", *self._no_block, "--", unit)
+        else:
+            self.problems.append(f"nobody knows how to do {name}")
 
     def _halt(self, unit: dict[str, Any]) -> None:
-        """What the change has started or enabled, while the files that say how it ends are still there."""
-        now = unit_state(unit["name"])
-        if unit["enabled"] != "enabled" and now["enabled"] == "enabled":
+        """What the change has started, while the files that say how it ends are still there."""
+        now = units.state(unit["name"])
+        if not unit["enabled"] and now["enabled"] == "enabled":
+            # There was no such unit, so nobody could know which links would enable it.
             self._systemctl("disable", "--quiet", "--", unit["name"])
-        if unit["active"] in _RUNNING:
+        if unit["active"] in units.RUNNING:
             return
-        if now["active"] in _RUNNING:
-            self._systemctl("stop", *self._no_block, "--", unit["name"])
+        runs = now["active"] in units.RUNNING
+        if runs or self._at_boot:
+            # At boot its start may be waiting for its turn, and does not go away with the link that asked for it.
+            self._systemctl("stop", *self._no_block, "--", unit["name"], quiet=not runs)
         if unit["active"] != "failed":
             # It did not start, or was stopped while it did.
             self._systemctl("reset-failed", "--", unit["name"], quiet=True)
 
     def _unit(self, unit: dict[str, Any]) -> None:
-        now = unit_state(unit["name"])
-        if unit["enabled"] == "enabled" and now["enabled"] != "enabled":
-            self._systemctl("enable", "--quiet", "--", unit["name"])
-        if unit["active"] not in _RUNNING:
+        now, name = units.state(unit["name"]), unit["name"]
+        if not unit.get("dependent") and unit["enabled"] != now["enabled"]:
+            # Its links are as they were, as far as they were known.
+            if unit["enabled"] == "enabled":
+                self._systemctl("enable", "--quiet", "--", name)
+            elif now["enabled"] == "enabled":
+                self._systemctl("disable", "--quiet", "--", name)
+        if unit["active"] not in units.RUNNING:
             return
         # Else systemd may refuse, as what was started too often: the change has started it too.
-        self._systemctl("reset-failed", "--", unit["name"], quiet=True)
-        if now["active"] not in _RUNNING:
-            self._systemctl("start", *self._no_block, "--", unit["name"])
-        elif now["invocation"] != unit["invocation"] and not self._at_boot:
+        self._systemctl("reset-failed", "--", name, quiet=True)
+        if now["active"] not in units.RUNNING:
+            self._systemctl("start", *self._no_block, "--", name)
+            self._has_started = True
+        elif now["invocation"] != unit["invocation"] and not self._at_boot and not unit.get("dependent"):
             # It was restarted by the change, so it runs with what is no longer there.
-            self._systemctl("restart", "--", unit["name"])
+            self._systemctl("restart", "--", name)
+            self._has_started = True
+
+    def _compare(self) -> None:
+        """Whether all that ran runs, and no more."""
+        if self._has_started and not self._at_boot:
+            time.sleep(_STAYS_UP_S)
+        for unit in self._manifest["units"]:
+            self.problems += units.differences(unit, at_boot=self._at_boot)
 
     @property
     def _no_block(self) -> tuple[str, ...]:
@@ -192,26 +238,12 @@ class Rollback:
 
     def _run(self, name: str, argv: Sequence[str], *, quiet: bool = False) -> None:
         try:
-            done = run(argv)
+            done = units.run(argv)
         except subprocess.TimeoutExpired:
             self.problems.append(f"{name}: it does not end")
             return
         if done.returncode and not quiet:
             self.problems.append(f"{name}: {done.stderr.decode('utf-8', 'replace').strip()[:200]}")
-
-
-def unit_state(name: str) -> dict[str, str]:
-    """Whether it runs and starts at boot; `invocation` is another one each time it was started (systemd.exec(5))."""
-    shown = run(["systemctl", "show", "--property=ActiveState,UnitFileState,InvocationID", "--", name]).stdout
-    told = dict(line.split("=", 1) for line in shown.decode("utf-8", "replace").splitlines() if "=" in line)
-    names = {"active": "ActiveState", "enabled": "UnitFileState", "invocation": "InvocationID"}
-    return {"name": name, **{key: told.get(value, "") for key, value in names.items()}}
-
-
-def run(argv: Sequence[str], timeout: int = _PROGRAM_S) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        argv, stdin=subprocess.DEVNULL, env=layout.ENVIRONMENT, check=False, capture_output=True, timeout=timeout
-    )
 
 
 def is_full(error: OSError) -> bool:

@@ -14,10 +14,10 @@ import time
 from typing import Any
 
 import core
+import declared
 import hold
 import layout
 import sandbox
-import store
 from broker import Broker
 from safely import Safely
 from serverflow_actions.kit.host import HostError
@@ -89,8 +89,7 @@ class Run:
         self._worker = ""  # the unit at work
         self.deadline = time.monotonic() + job["timeout"]
         self._executor = core.executor_unit(job["about"]["op_id"])
-        folders = sandbox.expand(manifest["writes"], job["params"]) + _app_folders(manifest, job["params"])
-        self.safely = Safely(job, folders)
+        self.safely = Safely(job, declared.folders(manifest, job["params"]))
         self.broker = Broker(manifest, job["params"], self.unit, self._executor, self._must_stop, progress, self.safely)
 
     def perform(self) -> dict[str, Any]:
@@ -98,14 +97,13 @@ class Run:
         for attempt in range(3):
             end = self._one_worker(attempt)
             if end.get("t") != "again":
-                self.changes = shortened(self.changes)
                 return _with_room(end)
             self.job["plan_sha256"] = None  # compared once, before the first change
         return failed("action-failed", "the action asks for a new sandbox again and again")
 
     def _one_worker(self, attempt: int) -> dict[str, Any]:
         job, manifest = self.job, self.job["manifest"]
-        wanted = sandbox.expand(manifest["writes"], job["params"]) + _app_folders(manifest, job["params"])
+        wanted = declared.folders(manifest, job["params"])
         made = sandbox.make_drop_ins(wanted)
         self.safely.made += made
         folders = sandbox.open_folders(wanted)
@@ -286,18 +284,13 @@ def _with_room(end: dict[str, Any]) -> dict[str, Any]:
     return {**end, "message": str(end["message"])[:4000]}
 
 
-def _app_folders(manifest: dict[str, Any], params: dict[str, Any]) -> list[str]:
-    """The data folders of the app that the engine acts for, as its record has them. Its user can write no others."""
-    if manifest["run_as"] != "app":
-        return []
-    record = store.read_file(f"{layout.APPS}/{params.get('app') or params.get('name')}.json")
-    return [str(folder) for folder in json.loads(record)["data"]] if record else []
-
-
 def _checked_end(message: dict[str, Any]) -> dict[str, Any]:
-    """What the receipt is made of has the shape of a receipt, whatever the worker says."""
+    """What the receipt is made of has the shape of a receipt, whatever the worker says. Whether all is back is for
+    others to say.
+    """
     blank = failed("", "")
-    if message.keys() == blank.keys() and all(type(message[name]) is type(blank[name]) for name in blank):
+    fits = message.keys() == blank.keys() and all(type(message[name]) is type(blank[name]) for name in blank)
+    if fits and message["code"] not in ("rolled-back", "indeterminate"):
         return message
     return failed("action-failed", "the action's process ended with something that is no result")
 

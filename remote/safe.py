@@ -23,6 +23,7 @@ import layout
 import rollback as way_back
 import snapshots
 import store
+import units
 import written
 
 #: The kernel's ticks, in which it says when a process began (proc_pid_stat(5)).
@@ -98,7 +99,7 @@ def begin(
     with _alone():
         try:
             _snapshot(op_id, action, footprint, key, run)
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             shutil.rmtree(folder(op_id), ignore_errors=True)
             raise CannotArm(f"no snapshot can be made, so nothing was changed: {error}") from error
         _arm(op_id, seconds)
@@ -159,8 +160,12 @@ def _snapshot(op_id: str, action: str, footprint: Mapping[str, Any], key: str, r
     _tidy()
     os.makedirs(folder(op_id), mode=0o700)
     try:
-        entries = list(_entries(op_id, footprint))
-    except snapshots.CannotKeep as error:
+        entries = [
+            {**entry, "had_folder": os.path.isdir(os.path.dirname(entry["path"]))}
+            for entry in _entries(op_id, footprint)
+        ]
+        kept_units = units.kept(footprint.get("units", ()))
+    except (snapshots.CannotKeep, units.TooMany) as error:
         shutil.rmtree(folder(op_id), ignore_errors=True)
         raise NotPending(str(error)) from None
     manifest: dict[str, Any] = {
@@ -170,7 +175,7 @@ def _snapshot(op_id: str, action: str, footprint: Mapping[str, Any], key: str, r
         "key": key,
         "run": run,
         "paths": entries,
-        "units": [way_back.unit_state(name) for name in footprint.get("units", ())],
+        "units": kept_units,
         "after": list(footprint["after"]),
         "packages": _packages(),
         "taken_at": store.now_ms(),
@@ -198,7 +203,7 @@ def _entries(op_id: str, footprint: Mapping[str, Any]) -> Iterator[dict[str, Any
         entry = snapshots.keep(path, f"{kept}/tree")
         seen.add(path)
         yield {**entry, "type": "tree"} if entry["type"] == "absent" else entry
-    paths = [*footprint["paths"]]
+    paths = [*footprint["paths"], *units.links(footprint.get("units", ()))]
     if footprint.get("accounts"):
         paths += [name for path in _ACCOUNTS for name in (path, f"{path}-")]
     for number, path in enumerate(paths):
@@ -268,7 +273,7 @@ def _timer(op_id: str) -> str:
 
 def _stop_timer(op_id: str) -> None:
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        way_back.run(["systemctl", "stop", f"{_timer(op_id)}.timer"])
+        units.run(["systemctl", "stop", f"{_timer(op_id)}.timer"])
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------------
@@ -299,7 +304,7 @@ def _check_began_after(op_id: str, began: int | None) -> None:
         raise NotProved("the change is not in place yet")
     if began is None:
         raise NotProved("it cannot be seen when this connection began; confirm over SSH")
-    if began <= int(json.loads(applied)["ticks"]):
+    if began <= int(way_back.applied_of(applied)["ticks"]):
         raise NotProved("this connection is older than the change; confirm over a new one")
 
 
@@ -326,6 +331,8 @@ def rollback(
         manifest = _manifest(op_id)
         if not verdict:
             _decide(op_id, "rolling-back")
+        if manifest["v"] == 1:
+            _make_ready(op_id, manifest)
         attempt = way_back.Rollback(folder(op_id), manifest, then, at_boot=at_boot, own=own)
         if manifest["packages"] != _packages():
             attempt.problems.append("packages were installed, removed or upgraded meanwhile; those stay as they are")
@@ -347,6 +354,12 @@ def roll_back_pending() -> None:
 def was_rolled_back(op_id: str) -> bool:
     """Whether this operation was a safe change that has gone back, or is going back."""
     return _verdict(op_id) == b"rolling-back"
+
+
+def still_pending(op_id: str) -> bool:
+    """Whether it still waits, or is not back yet, once whoever is at work on that has finished or given up."""
+    with _alone():
+        return pending() == op_id
 
 
 def status() -> dict[str, Any] | None:
@@ -372,7 +385,31 @@ def _manifest(op_id: str) -> dict[str, Any]:
     data = store.read_file(f"{folder(op_id)}/manifest")
     if data is None:
         raise NotPending(f"no safe change {op_id}")
-    return dict(json.loads(data))
+    manifest = dict(json.loads(data))
+    if manifest["v"] == 1:
+        manifest = _of_version_1(manifest)
+    return manifest
+
+
+def _of_version_1(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Armed by a runner before this one, which a new bundle has replaced since. It knew paths only."""
+    entries = [{**entry, "atime": entry.get("mtime"), "xattrs": {}} for entry in manifest["paths"]]
+    known = {"key": "", "run": False, "units": [], "packages": _packages()}
+    manifest = {**manifest, **known, "paths": entries}
+    return {**manifest, "steps": way_back.steps(manifest)}
+
+
+def _make_ready(op_id: str, manifest: dict[str, Any]) -> None:
+    """What version 1 left to the way back: it dressed its copies then, and kept no journal."""
+    for entry in manifest["paths"]:
+        with contextlib.suppress(FileNotFoundError):  # it is back already
+            if entry["type"] == "file":
+                os.chown(entry["copy"], entry["uid"], entry["gid"])
+                os.chmod(entry["copy"], entry["mode"])
+                os.utime(entry["copy"], ns=(entry["mtime"], entry["mtime"]))
+    journal = f"{folder(op_id)}/journal"
+    if not os.path.exists(journal):
+        way_back.with_room(lambda: store.write_file(journal, b"0" * len(manifest["steps"])))
 
 
 def _verdict(op_id: str) -> bytes:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import boot
+import cascades
+import declared
 import rollback
 import safe
 import snapshots
@@ -18,7 +22,6 @@ from serverflow_actions.kit.host import HostError
 
 #: What the broker writes itself, by the declared power.
 _BY_POWER = {
-    "hostname": ("/etc/hostname", "/etc/hosts"),
     "timezone": ("/etc/localtime", "/etc/timezone"),
     "firewall-unit": ("/etc/systemd/system/serverflow-firewall.service",),
 }
@@ -39,6 +42,7 @@ class Safely:
         #: Folders that were made so that the sandbox could open them.
         self.made: list[str] = []
         self._aside: list[str] = []
+        self._broken: frozenset[validate.Argv] = frozenset()
 
     def arm(
         self,
@@ -54,9 +58,15 @@ class Safely:
             raise HostError("this run is not to be armed")
         self._check(paths, trees, aside, units, accounts, after)
         footprint = {
-            "paths": list(paths), "trees": list(trees), "aside": list(aside),
+            "paths": cascades.expand(paths), "trees": list(trees), "aside": list(aside),
             "units": list(units), "accounts": accounts, "after": list(after), "made": self.made,
         }  # fmt: skip
+        try:
+            boot.keep()  # a restart is to undo it too; a bundle before this one may have installed another unit
+        except (OSError, subprocess.SubprocessError) as error:
+            raise HostError(f"the unit that undoes changes at boot cannot be installed: {safe.told(error)}") from error
+        # Before the countdown: it may take its time.
+        self._broken = validate.broken([*paths, *trees, *aside])
         try:
             safe.begin(self._op_id, self._action, self.seconds, footprint, key=self._key, run=True)
         except safe.Unsafe as error:
@@ -89,7 +99,7 @@ class Safely:
             raise HostError(f"nobody knows how to do {', '.join(unknown)}")
 
     def _is_ours(self, path: str) -> bool:
-        return any(path == folder or path.startswith(f"{folder}/") for folder in self._folders)
+        return declared.covers(self._folders, path)
 
     def _declares(self, unit: str) -> bool:
         name = grammar.unit(unit)
@@ -113,16 +123,36 @@ class Safely:
         except OSError as error:
             raise HostError(f"the changed version of {path} cannot be kept: {error.strerror or error}") from error
 
-    def settle(self, changes: Iterable[Mapping[str, Any]], base: Mapping[str, Any] | None) -> None:
+    @property
+    def may_change(self) -> bool:
+        """Whether what is done now either can be taken back or need not be."""
+        return self.armed or not self.seconds
+
+    def settle(self, changes: Sequence[Mapping[str, Any]], base: Mapping[str, Any] | None) -> None:
         """Validate what is there now; from then on it waits for confirmation. Raises HostError or Unsafe."""
+        if changes and not self.may_change:
+            raise HostError("something was changed before it was armed: nothing takes that back")
+        self.remember(changes)
         record = written.found_now(changes)
-        validate.after(record)
+        validate.after(record, self._broken)
         if self.armed:
             safe.settle(self._op_id, {"written": record, "base": base})
-        else:
-            with contextlib.suppress(OSError):  # a full disk costs a note, not the change
-                written.remember(record)
 
-    def give_up(self) -> str:
-        """It failed: put all back; a sentence that says what became of it."""
-        return safe.taken_back(self._op_id)
+    def remember(self, changes: Iterable[Mapping[str, Any]]) -> None:
+        """What stays, also where the rest fails, was written by us and not by hand. A safe change stays only once it is
+        confirmed.
+        """
+        if not self.armed:
+            with contextlib.suppress(OSError):  # a full disk costs a note, not the change
+                written.remember(written.found_now(changes))
+
+    def give_up(self) -> tuple[bool, str]:
+        """It failed: put all back. Whether it has gone back, and a sentence that says what became of it.
+
+        Whatever comes in between ends here: the timer tries again, and the caller gets an answer.
+        """
+        try:
+            said = safe.taken_back(self._op_id)
+            return safe.was_rolled_back(self._op_id) and not safe.still_pending(self._op_id), said
+        except Exception as error:
+            return False, f"it goes back at the deadline: {type(error).__name__}: {error}"[:500]

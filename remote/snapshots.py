@@ -409,6 +409,8 @@ def _value(path: str) -> str | None:
 
 
 def _write_value(entry: dict[str, Any]) -> None:
-    if entry["value"] is not None and _value(entry["path"]) != entry["value"]:
+    found = _value(entry["path"])
+    # Without one now: an interface that is gone has taken its values along.
+    if entry["value"] is not None and found not in (None, entry["value"]):
         with open(os.open(entry["path"], os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "wb") as file:
             file.write(entry["value"].encode())

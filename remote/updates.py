@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from typing import Any
 
 import authorise
 import chain
+import layout
 import receipt
+import safe
 import store
 import trust_store
 from channel import upload_deadline
 from messages import Bundle, Denied, Role, Trust
 from request import check_disk
-from session import Session
+from session import Session, log
 from verify import Refused, Signed
 
 _WAIT_S = 30
@@ -63,6 +66,7 @@ def take_bundle(session: Session, signed: Signed) -> None:
     descriptor, staging = -1, ""
     try:
         bundle = _newer(session, signed)
+        _not_while_a_change_waits()
         size = sum(file.size for file in bundle.files)
         check_disk(size * 3)
         session.channel.send(b"G", b"{}")
@@ -72,7 +76,9 @@ def take_bundle(session: Session, signed: Signed) -> None:
         )
         descriptor = session.lock("server", about, _WAIT_S)
         session.reload_trust()
+        _not_while_a_change_waits()
         trust_store.adopt_bundle(staging, _newer(session, signed))
+        _renew_boot_unit()
         about["versions"] = {"trust": session.trust.version, "bundle": bundle.version}
         body = receipt.build(about, "done", data={"bundle_version": bundle.version})
         session.channel.send(b"R", chain.append_receipt(session.identity, body))
@@ -83,6 +89,24 @@ def take_bundle(session: Session, signed: Signed) -> None:
             shutil.rmtree(staging, ignore_errors=True)
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _not_while_a_change_waits() -> None:
+    """What undoes it was laid down by this runner. Raises Denied."""
+    op_id = safe.pending()
+    if op_id:
+        raise Denied("pending-change", f"a safe change waits for confirmation: {op_id}")
+
+
+def _renew_boot_unit() -> None:
+    """By the code that came with it: this process still has the one before. What fails is mended by `Safely.arm`."""
+    argv = [layout.RUNNER, "renew-boot-unit"]
+    try:
+        subprocess.run(
+            argv, stdin=subprocess.DEVNULL, env=layout.ENVIRONMENT, check=True, capture_output=True, timeout=120
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        log(f"the boot unit was not renewed: {safe.told(error)}")
 
 
 def _newer(session: Session, signed: Signed) -> Bundle:

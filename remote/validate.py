@@ -9,20 +9,20 @@ import fnmatch
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from rollback import run
 from serverflow_actions.kit.firewall import RULES
 from serverflow_actions.kit.host import HostError
+from units import run
 
-Argv = Sequence[str]
+Argv = tuple[str, ...]
 
 _NGINX = ("/usr/sbin/nginx", "-t", "-q")
 _SSHD = ("/usr/sbin/sshd", "-t")
-_SUDO = ("/usr/sbin/visudo", "-c", "-q")
+_SUDO = ("/usr/sbin/visudo", "-c")
 _NAMED = ("/usr/bin/named-checkconf", "-z")
 _POSTFIX = ("/usr/sbin/postfix", "check")
-_FIREWALL = ("/usr/sbin/nft", "-c", "-f", RULES)
+_NFT = ("/usr/sbin/nft", "-c", "-f")
 _UNITS: dict[str, Argv] = {
     "nginx.service": _NGINX,
     "ssh.service": _SSHD,
@@ -30,15 +30,20 @@ _UNITS: dict[str, Argv] = {
     "named.service": _NAMED,
     "bind9.service": _NAMED,
     "postfix.service": _POSTFIX,
-    "serverflow-firewall.service": _FIREWALL,
+    "serverflow-firewall.service": (*_NFT, RULES),
 }
-_FILES: dict[str, Argv] = {
+#: Each judges a whole configuration, of which a file is a part.
+_WHOLE: dict[str, Argv] = {
     "/etc/nginx/*": _NGINX,
     "/etc/ssh/sshd_config*": _SSHD,
     "/etc/sudoers*": _SUDO,
     "/etc/bind/*": _NAMED,
     "/etc/postfix/*": _POSTFIX,
-    RULES: _FIREWALL,
+}
+#: Each judges one file by itself, whose path comes last.
+_ALONE: dict[str, Argv] = {
+    "/etc/sudoers*": (*_SUDO, "-f"),
+    RULES: _NFT,
 }
 _CLUSTER = re.compile(r"postgresql@([0-9]+)-([A-Za-z0-9_.]+)\.service\Z", re.ASCII)
 _CLUSTER_FILE = re.compile(r"/etc/postgresql/([0-9]+)/([A-Za-z0-9_.]+)/", re.ASCII)
@@ -56,24 +61,43 @@ def before(verb: str, unit: str) -> None:
             _ask(argv, f"{unit} was not told to {verb}")
 
 
-def after(paths: Iterable[str]) -> None:
-    """Raises HostError when a file that was changed is not in order."""
-    asked = set()
+def broken(paths: Iterable[str]) -> frozenset[Argv]:
+    """The configurations around these files that are not in order now, before anything of them is changed."""
+    found = set()
+    for argv in {argv for path in paths for argv in _around(path)}:
+        try:
+            _ask(argv, "")
+        except HostError:
+            found.add(argv)
+    return frozenset(found)
+
+
+def after(paths: Iterable[str], known: frozenset[Argv] = frozenset()) -> None:
+    """Raises HostError when a file that was changed is not in order. What was `known` to be broken before, as `broken`
+    has it, tells nothing of the change.
+    """
+    asked = set(known)
     for path in paths:
-        for argv in _of(path):
-            if tuple(argv) not in asked:
-                asked.add(tuple(argv))
+        for argv in (*_alone(path), *_around(path)):
+            if argv not in asked:
+                asked.add(argv)
                 _ask(argv, f"{path} is not in order")
 
 
-def _of(path: str) -> Iterator[Argv]:
-    if path == RULES and not os.path.exists(path):
-        return  # it was taken away, and nothing reads it any more
-    yield from (argv for pattern, argv in _FILES.items() if fnmatch.fnmatchcase(path, pattern))
+def _around(path: str) -> Iterator[Argv]:
+    """Whoever judges the configuration that the file is a part of."""
+    yield from (argv for pattern, argv in _WHOLE.items() if fnmatch.fnmatchcase(path, pattern))
     cluster = _CLUSTER_FILE.match(path)
     if cluster:
         yield _postgres(*cluster.groups())
-    if _UNIT_FILE.match(path) and os.path.exists(path):
+
+
+def _alone(path: str) -> Iterator[Argv]:
+    """Whoever judges the file by itself. One that was taken away is read by nobody any more."""
+    if not os.path.exists(path):
+        return
+    yield from ((*argv, path) for pattern, argv in _ALONE.items() if fnmatch.fnmatchcase(path, pattern))
+    if _UNIT_FILE.match(path):
         # A drop-in is read with its unit; systemd-analyze(1) does not take one alone.
         folder = os.path.dirname(path)
         unit = folder[: -len(".d")] if folder.endswith(".d") else path

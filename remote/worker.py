@@ -11,6 +11,8 @@ import os
 import sys
 from typing import Any, BinaryIO
 
+LINE_LIMIT = 1 << 20
+
 
 class Link:
     """Requests and answers over two pipes, one line each. Also the engine's broker."""
@@ -28,9 +30,12 @@ class Link:
             raise Again
 
     def receive(self) -> dict[str, Any]:
-        line = self._source.readline(1 << 20)
+        """The next answer. Without one there is nothing left to do; the executor hears why on standard error."""
+        line = self._source.readline(LINE_LIMIT)
         if not line:
             raise SystemExit(1)
+        if not line.endswith(b"\n"):
+            raise SystemExit(f"the executor's answer is cut off, or longer than {LINE_LIMIT >> 20} MiB")
         return dict(json.loads(line))
 
     def call(self, verb: str, **arguments: Any) -> dict[str, Any]:

@@ -17,8 +17,10 @@ import layout
 import snapshots
 import store
 
-#: Files that are remembered, and versions that are kept aside; the oldest go. All of it goes to the engine in one line.
+#: Files that are remembered, and versions that are kept aside; the oldest go.
 _REMEMBERED = 2000
+#: Of the record, in bytes of its JSON: with a command's parameters it goes to the engine in one line.
+_RECORD_LIMIT = 256 << 10
 _LONGEST_PATH = 300
 _KEPT = 200
 
@@ -46,7 +48,19 @@ def remember(entries: Mapping[str, str]) -> None:
         # At the end, as the newest.
         record = {path: sha256 for path, sha256 in known().items() if path not in entries}
         record.update({path: sha256 for path, sha256 in entries.items() if sha256 and len(path) <= _LONGEST_PATH})
-        store.write_file(layout.WRITTEN, json.dumps(dict(list(record.items())[-_REMEMBERED:])).encode())
+        store.write_file(layout.WRITTEN, json.dumps(_bounded(record)).encode())
+
+
+def _bounded(record: Mapping[str, str]) -> dict[str, str]:
+    """The newest of them, as far as there is room."""
+    kept: list[tuple[str, str]] = []
+    size = len("{}")
+    for path, sha256 in reversed(list(record.items())[-_REMEMBERED:]):
+        size += len(json.dumps({path: sha256}))  # its two braces are no less than the comma and the space between two
+        if size > _RECORD_LIMIT:
+            break
+        kept.append((path, sha256))
+    return dict(reversed(kept))
 
 
 def keep_aside(path: str) -> str:
