@@ -80,7 +80,7 @@ def run(argv: Sequence[str], session: Session) -> int:
             _trace(session)
             return session.fail(error)
         except KeyboardInterrupt:
-            return session.fail(interrupted(session.progress.op, safe=session.progress.safe))
+            return session.fail(interrupted(session.progress.begun))
         except BrokenPipeError:
             raise
         except Exception as error:

@@ -144,7 +144,7 @@ def powers_of(action: Action, raw: dict[str, Any], server: Server) -> Powers:
         record = app_record(FakeProbe(server), raw.get("app") or raw["name"])
         writes += record.data if record else ()
     units = tuple(unit if "." in unit else f"{unit}.service" for unit in filled(action.units))
-    return Powers(writes, units, filled(action.packages), action.accounts, action.host_verbs)
+    return Powers(writes, units, filled(action.packages), action.accounts, filled(action.host_verbs))
 
 
 def _fill(pattern: str, values: dict[str, str]) -> str:

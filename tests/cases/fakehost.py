@@ -16,6 +16,7 @@ from typing import Any
 
 from serverflow_actions.kit.firewall import UNIT_FILE, UNIT_TEXT
 from serverflow_actions.kit.probe import FileState, HostError, Result, UnitState, UserState
+from serverflow_actions.kit.sysctl import FILE as SYSCTL_FILE
 from serverflow_actions.kit.undo import Footprint
 
 _RUNNING = ("active", "reloading", "activating")
@@ -479,6 +480,12 @@ class FakeHost(FakeProbe):
             else:
                 self._server.files.pop(UNIT_FILE, None)
             self._reload_units()
+        elif verb == "sysctl":
+            for line in self._server.files[SYSCTL_FILE].content.decode().splitlines():
+                key, _, setting = (part.strip() for part in line.partition("="))
+                entry = self._server.files.get("/proc/sys/" + key.replace(".", "/"))
+                if entry and not line.startswith("#"):
+                    entry.content = f"{setting}\n".encode()
         elif verb == "timezone":
             self._server.files["/etc/localtime"] = Entry("link", target=f"/usr/share/zoneinfo/{value}")
             if "/etc/timezone" in self._server.files:

@@ -23,7 +23,7 @@ from serverflow_actions.kit.undo import Footprint, covers, total
 #: Some of their cases change something, and can be put back.
 REVERSIBLE = {
     "app.create", "app.remove", "config.remove", "config.set", "file.put", "redis.create", "redis.remove",
-    "service.disable", "service.enable", "service.start", "service.stop", "system.hostname", "system.timezone",
+    "service.disable", "service.enable", "service.start", "service.stop", "system.timezone",
     "user.add-key", "user.create", "user.remove", "user.remove-key",
 }  # fmt: skip
 
@@ -52,8 +52,6 @@ def put_back(server: Server, before: Server, kept: Footprint) -> None:
             server.files[path] = deepcopy(before.files[path])
     if "daemon-reload" in kept.after:
         FakeHost(server, Powers()).unit_do("daemon-reload", "")
-    if "hostname" in kept.after:
-        server.files["/proc/sys/kernel/hostname"] = deepcopy(before.files["/proc/sys/kernel/hostname"])
     for name in (before.aliases.get(unit, unit) for unit in kept.units):
         server.units.pop(name, None)
         if name in before.units:
@@ -303,7 +301,7 @@ def test_a_declaration_that_would_protect_nothing_is_refused(options: dict[str, 
 
 # --- files changed by hand ------------------------------------------------------------------------------------------
 
-NOTE = "changed by hand since sf wrote it: that version is kept in /var/lib/serverflow/kept"
+NOTE = "changed by hand since sf wrote it: that version will be kept in /var/lib/serverflow/kept"
 NEW = File("/srv/f", "new\n")
 
 

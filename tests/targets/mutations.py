@@ -227,8 +227,8 @@ MUTATIONS: dict[str, Mutation] = {
         (
             (
                 "safe.py",
-                'entries = list(_entries(op_id, footprint))',
-                "entries = []",
+                "for entry in _entries(op_id, footprint)",
+                "for entry in ()",
             ),
         ),
         unconfirmed, "precious", "changed",

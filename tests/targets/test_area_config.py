@@ -14,6 +14,9 @@ from .operator import Operator
 from .target import Target, call
 
 SSHD = "/etc/ssh/sshd_config.d/50-serverflow-local.conf"
+OTHERS = "/etc/sysctl.d/70-others.conf"
+FORWARDING = tuple(f"net.ipv4.conf.{name}.forwarding" for name in ("all", "default", "lo", "eth0"))
+FORWARDED = r"^net\.ipv4\.(conf\..*\.(forwarding|accept_redirects)|ip_forward)$"
 
 
 #: Where managed files lie, and whatever else is there.
@@ -103,21 +106,47 @@ def test_drift_is_shown_and_kept(operator: Operator, target: Target) -> None:
 def test_sysctl(operator: Operator, target: Target) -> None:
     target.run("mount", "-o", "remount,bind,rw", "/proc/sys")
     try:
-        before = {key: target.run("sysctl", "-n", key).stdout.strip() for key in ("net.ipv4.tcp_fin_timeout",)}
+        keys = ("net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_time", "net.ipv4.ip_forward", *FORWARDING)
+        before = {key: target.run("sysctl", "-n", key).stdout.strip() for key in keys}
+        # Another file's value, which somebody has set otherwise since the start.
+        target.run("sh", "-c", f"echo net.ipv4.tcp_keepalive_time=7000 > {OTHERS}")
+        target.run("sysctl", "-w", "net.ipv4.tcp_keepalive_time=6000")
         file = "/etc/sysctl.d/60-serverflow.conf"
         made = changed(operator, "config", "set", "sysctl", "net.ipv4.tcp_fin_timeout=41", "--yes")
-        assert made == [f"create file {file}", "run unit systemd-sysctl.service"]
+        assert made == [f"create file {file}", f"run sysctl {file}"]
         assert target.run("sysctl", "-n", "net.ipv4.tcp_fin_timeout").stdout == "41\n"
+        assert target.run("sysctl", "-n", "net.ipv4.tcp_keepalive_time").stdout == "6000\n"
 
         pending = start(operator, "sysctl", "net.ipv4.tcp_fin_timeout=42")
         assert target.run("sysctl", "-n", "net.ipv4.tcp_fin_timeout").stdout == "42\n"
         operator.run("safe", "rollback", pending, "--on", "web1", "--yes")
         assert target.run("sysctl", "-n", "net.ipv4.tcp_fin_timeout").stdout == "41\n"
         assert target.run("cat", file).stdout == "net.ipv4.tcp_fin_timeout = 41\n"
+
+        # What the kernel hands on to each interface goes back one by one: one of them differs.
+        for key, value in zip(FORWARDING, "0001", strict=True):
+            target.run("sysctl", "-w", f"{key}={value}")
+        found = target.run("sysctl", "-a", "-r", FORWARDED).stdout
+        pending = start(operator, "sysctl", "net.ipv4.ip_forward=1")
+        assert {target.run("sysctl", "-n", key).stdout for key in FORWARDING} == {"1\n"}
+        operator.run("safe", "rollback", pending, "--on", "web1", "--yes")
+        assert target.run("sysctl", "-a", "-r", FORWARDED).stdout == found
     finally:
+        target.run("rm", "-f", OTHERS)
         for key, value in before.items():
             target.run("sysctl", "-w", f"{key}={value}")
         target.run("mount", "-o", "remount,bind,ro", "/proc/sys")
+
+
+def test_values_that_the_kernel_does_not_take(operator: Operator, target: Target) -> None:
+    """Here /proc/sys is read-only."""
+    before = target.run("sysctl", "-n", "net.ipv4.tcp_fin_timeout").stdout
+    argv = ("config", "set", "sysctl", "net.ipv4.tcp_fin_timeout=43", "--on", "web1", "--yes")
+    done = operator.run("--json", *argv, check=False)
+    assert done.returncode == 12, done.stdout + done.stderr
+    assert "read-only" in json.loads(done.stdout)["servers"][0]["error"]["message"]
+    assert target.run("ls", "/etc/sysctl.d/60-serverflow.conf", check=False).returncode != 0
+    assert target.run("sysctl", "-n", "net.ipv4.tcp_fin_timeout").stdout == before
 
 
 def start(operator: Operator, kind: str, setting: str) -> str:
@@ -128,9 +157,8 @@ def start(operator: Operator, kind: str, setting: str) -> str:
     return str(server["op_id"])
 
 
-def test_a_sysctl_that_this_kernel_does_not_have(operator: Operator, target: Target) -> None:
-    done = operator.run("--json", "config", "set", "sysctl", "vm.swapiness=10", "--on", "web1", "--yes", check=False)
-    assert "this kernel has no /proc/sys/vm/swapiness" in done.stdout
+def test_a_sysctl_that_is_unknown(operator: Operator, target: Target) -> None:
+    assert "vm.swapiness is not among" in refused(operator, "config", "set", "sysctl", "vm.swapiness=10")
     assert target.run("ls", "/etc/sysctl.d/60-serverflow.conf", check=False).returncode != 0
 
 

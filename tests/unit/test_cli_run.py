@@ -293,7 +293,7 @@ def test_streamed_lines_tell_their_server_when_there_are_several() -> None:
 @pytest.mark.parametrize(
     ("line", "mode", "hint"),
     [
-        ("service restart nginx --on web1 --yes", "run", f"sf: hint: servers go on: `sf op follow {OP}`"),
+        ("service restart nginx --on web1 --yes", "run", f"sf: hint: web1 goes on: `sf op follow {OP}`"),
         ("service restart nginx --on web1 --plan", "plan", "sf: error: interrupted"),
         ("service list --on web1", "run", "sf: error: interrupted"),
     ],
@@ -308,15 +308,23 @@ def test_ctrl_c_says_how_to_follow_what_servers_go_on_with(line: str, mode: str,
     assert (ended.code, ended.err.splitlines()[-1]) == (130, hint)
 
 
-def test_ctrl_c_says_what_becomes_of_a_safe_change() -> None:
+def test_ctrl_c_says_what_becomes_of_each_servers_safe_change() -> None:
     class Running(FakeFlows):
         async def run_action(self, _: Any, action: str, *__: Any, **options: Any) -> CommandResult:
-            about = {"op": OP, "action": action, "mode": "run", "safe": True}
-            options["report"]({"t": "op", "server": "web1", **about})
+            for number, server in enumerate(("web1", "web2", "db1", "db2")):
+                about = {"op": f"{OP[:-1]}{number}", "action": action, "mode": "run", "safe": server != "web2"}
+                options["report"]({"t": "op", "server": server, **about})
+            options["report"]({"t": "done", "server": "db1"})
+            options["report"]({"t": "confirmed", "server": "db2"})
             raise KeyboardInterrupt
 
-    said = sf("user create ana --on web1 --yes", Running(CHANGED)).err
-    assert f"`sf op follow {OP}`; the change is undone by itself, unless: `sf safe confirm {OP} --on SERVER`" in said
+    first, second = f"{OP[:-1]}0", f"{OP[:-1]}1"
+    assert sf("user create ana --on all --yes", Running(CHANGED)).err.splitlines() == [
+        "sf: error: interrupted",
+        f"sf: hint: web1 goes on: `sf op follow {first}`; "
+        f"it is undone by itself, unless: `sf safe confirm {first} --on web1`",
+        f"sf: hint: web2 goes on: `sf op follow {second}`",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -333,11 +341,26 @@ def test_ctrl_c_says_what_becomes_of_a_safe_change() -> None:
     [
         "system timezone Europe/Paris --on web1 --yes",
         "action run system.timezone zone=Europe/Paris --on web1 --yes",
-        "apply --yes",
-        "apply --plan",
     ],
 )
 def test_how_a_change_is_made_safe(line: str, options: str, safety: Safety) -> None:
+    flows = FakeFlows(CHANGED)
+    assert sf(f"{line} {options}", flows).code == 0
+    assert flows.asked["safety"] == safety
+
+
+@pytest.mark.parametrize(
+    ("options", "safety"),
+    [
+        ("", Safety()),
+        ("--safe", Safety(wanted=True)),
+        ("--confirm-within 5m", Safety(within_s=300)),
+        ("--no-confirm", Safety(confirm=False)),
+        ("--safe --no-confirm", Safety(wanted=True, confirm=False)),
+    ],
+)
+@pytest.mark.parametrize("line", ["apply --yes", "apply --plan"])
+def test_of_a_whole_file_not_everything_becomes_safe(line: str, options: str, safety: Safety) -> None:
     flows = FakeFlows(CHANGED)
     assert sf(f"{line} {options}", flows).code == 0
     assert flows.asked["safety"] == safety
@@ -394,6 +417,14 @@ def test_the_commands_on_safe_changes(line: str, asked: tuple[str, tuple[Any, ..
 def test_an_empty_list_prints_nothing_but_a_note() -> None:
     ended = sf("op list", FakeFlows(CommandResult("acme", data={"ops": []})))
     assert (ended.out, ended.err) == ("", "sf: note: no ops\n")
+
+
+@pytest.mark.parametrize(
+    "line", ["op list --limit 0", "op list --limit 00", "safe history --limit 0", "safe history --limit 201"]
+)
+def test_a_count_that_cannot_be(line: str) -> None:
+    flows = FakeFlows(CHANGED)
+    assert (sf(line, flows).code, flows.calls) == (2, [])
 
 
 def test_plan_check_tells_of_drift() -> None:

@@ -17,7 +17,7 @@ from serverflow_cli.config.folder import FleetFolder
 from serverflow_cli.config.load import parse
 from serverflow_cli.errors import ConfigError, SfError, UsageError
 from serverflow_cli.flows.config import How, edit, problem_of, remove, set_keys, write
-from serverflow_cli.flows.config_lines import with_setting
+from serverflow_cli.flows.config_lines import lost_ports, with_setting
 from serverflow_cli.flows.workspace import Workspace
 from serverflow_cli.model.fleet import ConfigKind
 from serverflow_cli.model.result import CommandResult
@@ -105,6 +105,9 @@ def test_text_of_several_lines_stays_readable_in_the_file() -> None:
         ("sshd", "", "Port", "22", "Port 22\n"),
         ("sshd", "# Port 1\nport 22\nLogLevel INFO\nPort 23\n", "Port", "24", "# Port 1\nPort 24\nLogLevel INFO\n"),
         ("sshd", "PortX 1", "Port", "22", "PortX 1\nPort 22\n"),
+        ("sshd", "Port 22\nLogLevel INFO\n", "port", "22, 2222", "port 22\nport 2222\nLogLevel INFO\n"),
+        ("sshd", "", "ListenAddress", "10.0.0.1,::1", "ListenAddress 10.0.0.1\nListenAddress ::1\n"),
+        ("sshd", "", "Ciphers", "aes256-ctr,aes128-ctr", "Ciphers aes256-ctr,aes128-ctr\n"),
         ("sysctl", "vm.swappiness=1\n", "vm.swappiness", "10", "vm.swappiness = 10\n"),
         ("sysctl", "vmxswappiness=1\n", "vm.swappiness", "10", "vmxswappiness=1\nvm.swappiness = 10\n"),
         ("journald", "", "Storage", "auto", "[Journal]\nStorage=auto\n"),
@@ -122,6 +125,22 @@ def test_text_of_several_lines_stays_readable_in_the_file() -> None:
 def test_a_setting_takes_the_place_of_the_one_before(kind: str, before: str, key: str, value: str, after: str) -> None:
     assert with_setting(kind, before, key, value) == after
     assert problem_of(kind, after) == "" or "PortX" in before or "vmx" in before
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "told"),
+    [
+        ("sshd", "port 22\nPort 2222\n", ""),
+        ("sshd", "LogLevel INFO\n# Port 1\n", ""),
+        ("motd", "Port 2222\n", ""),
+        ("sshd", "Port 2222\n", "web1, web2: keep the old port beside the new one (Port=22,2222), change `port`"),
+        ("sshd", "Port 22\n", "db1: keep the old port beside the new one (Port=2200,22)"),
+    ],
+)
+def test_the_port_that_the_fleet_uses_is_not_lost_silently(kind: str, content: str, told: str) -> None:
+    said = lost_ports(kind, content, {"web1": 22, "web2": 22, **({"db1": 2200} if "db1" in told else {})})
+    assert told in said
+    assert bool(told) == bool(said)
 
 
 @pytest.mark.parametrize("kind", ["sudoers", "limits", "logrotate", "motd"])

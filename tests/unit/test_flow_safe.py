@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import selectors
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
@@ -29,6 +31,7 @@ from serverflow_cli.errors import (
 )
 from serverflow_cli.flows import safe
 from serverflow_cli.flows.safe import USUAL, Safety, safety_of
+from serverflow_cli.flows.safe_checks import before_confirming, failed_of
 from serverflow_cli.flows.workspace import Workspace
 from serverflow_cli.model.result import CommandResult, Reply, Request, ServerResult
 from serverflow_cli.rpc.call import Caller
@@ -81,6 +84,12 @@ class Server:
     denies: set[str] = field(default_factory=set)
     changes: tuple[Change, ...] = (CHANGE,)
     refuses: SfError | None = None
+    #: Its secrets, how its receipts say that the change ended, and whether a later change has taken its place.
+    secrets: Mapping[str, str] = field(default_factory=lambda: {"password": "x"})
+    ended: str = ""
+    later: bool = False
+    cannot_undo: str = ""
+    undone_after: float = 0
     asked: list[str] = field(default_factory=list)
     _changed_at: float = 0
     _within: float = 0
@@ -93,6 +102,8 @@ class Server:
     def pending(self) -> str:
         if self._changed_at and not self._verdict and self._since > self._within:
             self._verdict = "rolled-back"
+        if self.later and self._changed_at:
+            return "01JD0000000000000000000009"
         return "" if self._verdict or not self._within else self.waits
 
     @property
@@ -138,9 +149,18 @@ class Server:
         if request.action == "safe.check":
             fails = self._since < self.failing if self._changed_at else self.fails_before
             said = "connection refused" if fails else "it answers"
-            results = [{"check": check, "ok": not fails, "said": said} for check in request.params["expect"]]
+            fails_of = {check: fails and check == CHECK for check in request.params["expect"]}
+            results = [{"check": check, "ok": not failed, "said": said} for check, failed in fails_of.items()]
             return Reply(op_id, "done", data={"results": results})
+        if request.action == "safe.show":
+            if not self.ended:
+                raise _answered(TrustError("no safe change", code="bad-params"))
+            return Reply(op_id, "done", data={"ended": self.ended, "by": "ben"})
+        if request.action == "safe.rollback" and self.cannot_undo:
+            raise _answered(ActionFailed(self.cannot_undo))
         if request.action == "safe.confirm":
+            if self.later:
+                raise _answered(ActionFailed("no change waits for confirmation"))
             if self.pending and self._connection == self._changed_over:
                 raise ActionFailed("this connection is older than the change; confirm over a new one")
             if self._verdict == "rolled-back":
@@ -148,12 +168,11 @@ class Server:
             self._verdict = "confirmed"
             return Reply(op_id, "done")
         if request.action == "safe.rollback":
-            self._verdict = "rolled-back"
+            self._verdict, self.undone_after = "rolled-back", self._since
             return Reply(op_id, "rolled-back", data={"problems": []})
         if request.action == "op.status":
-            return Reply(
-                op_id, "done", data={"state": "ended", "body": self._kept, "sig": base64.b64encode(b"s").decode()}
-            )
+            kept = {"state": "ended", "body": self._kept, "sig": base64.b64encode(b"s").decode()}
+            return Reply(op_id, "done", data=kept, receipt={"finished_at": 1_000 + int(self._since * 1000)})
         return self._change(request, op_id)
 
     def _change(self, request: Request, op_id: str) -> Reply:
@@ -172,10 +191,16 @@ class Server:
             "safe": {"deadline": 1_000 + request.confirm_s * 1000},
         }
         self._kept = json.dumps(body)
-        return Reply(op_id, outcome, self.changes, {"port": 2222}, {"password": "x"}, receipt=body)
+        return Reply(op_id, outcome, self.changes, {"port": 2222}, self.secrets, receipt=body)
 
     def keep_receipt(self, link: Link, op_id: str, body: bytes, sig: bytes) -> dict[str, Any]:
         return dict(json.loads(body))
+
+
+def _answered(error: SfError) -> SfError:
+    """As the server's own answer, and not as what became of the connection."""
+    error.reply = Reply(OP, "failed")
+    return error
 
 
 def change(server: Server, safety: Safety = USUAL, *, confirm_s: int = 120, events: Any = None) -> Reply:
@@ -211,14 +236,20 @@ def test_many_checks_are_asked_in_parts() -> None:
     assert server.asked.count("safe.check") == 4
 
 
-def test_a_check_that_fails_already_stops_it() -> None:
-    server = Server(fails_before=True)
-    with pytest.raises(
-        ActionFailed, match=r"tcp 127.0.0.1:22 \(connection refused\): fails before the change"
-    ) as caught:
-        change(server, checked())
-    assert caught.value.code == "check-failed"
-    assert server.asked == ["safe.check"]
+def test_a_check_that_fails_already_does_not_count() -> None:
+    """What the change is to repair must not keep it from being made."""
+    server = Server(fails_before=True, failing=1000)
+    reply = change(server, Safety(checks={"web1": (CHECK, "unit cron active")}))
+    assert reply.notes == (
+        f"failed before the change already, so it does not count: {CHECK} (connection refused)",
+        "confirmed over a new connection",
+    )
+
+
+def test_what_held_before_must_still_hold() -> None:
+    server = Server(failing=1000)
+    with pytest.raises(RolledBack, match=r"tcp 127.0.0.1:22 \(connection refused\): fails after the change"):
+        change(server, Safety(checks={"web1": ("unit cron active", CHECK)}))
 
 
 def test_a_check_may_take_a_moment_after_the_change() -> None:
@@ -249,8 +280,24 @@ def test_a_server_that_stays_away_leaves_it_open() -> None:
     with pytest.raises(OutcomeUnknown, match=r"cannot be reached .*no answer from 192\.0\.2\.7") as caught:
         change(Server(away=(0, 10_000)))
     assert (caught.value.code, caught.value.exit_code) == ("pending-confirm", 13)
-    assert caught.value.hint == "sf safe status --on web1"
-    assert cast("Reply", caught.value.reply).changes == (CHANGE,)
+    assert re.search(r"it was due to be undone at \d\d:\d\d:\d\d; see sf safe status", caught.value.message)
+    reply = cast("Reply", caught.value.reply)
+    assert (reply.changes, reply.secrets) == ((CHANGE,), {})
+    assert reply.data["safe"] == {"deadline": 121_000}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "hint"),
+    [
+        ({}, "sf safe status --on web1"),
+        ({"password": "x"}, f"what it made cannot be shown: sf safe rollback {OP} --on web1, then run it again"),
+    ],
+)
+def test_what_was_made_is_shown_only_once_it_counts(secrets: dict[str, str], hint: str) -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        change(Server(secrets=secrets, denies={"safe.confirm"}))
+    assert caught.value.hint == hint
+    assert cast("Reply", caught.value.reply).secrets == {}
 
 
 def test_without_confirming_it_waits_for_somebody() -> None:
@@ -258,7 +305,8 @@ def test_without_confirming_it_waits_for_somebody() -> None:
     with pytest.raises(OutcomeUnknown, match=r"waits for confirmation until \d\d:\d\d:\d\d") as caught:
         change(server, checked(confirm=False))
     assert (caught.value.code, caught.value.hint) == ("pending-confirm", f"sf safe confirm {OP} --on web1")
-    assert cast("Reply", caught.value.reply).secrets == {"password": "x"}
+    reply = cast("Reply", caught.value.reply)
+    assert (reply.secrets, reply.data) == ({"password": "x"}, {"port": 2222, "safe": {"deadline": 121_000}})
     assert server.asked == ["safe.check", "user.create"]
 
 
@@ -269,11 +317,111 @@ def test_while_another_change_waits_it_is_refused() -> None:
     assert (caught.value.exit_code, server.asked) == (8, ["user.create"])
 
 
+class Busy(Caller):
+    """A server on which somebody's safe change waits for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.sent, self._end = 0, asyncio.get_running_loop().time() + seconds
+
+    @property
+    def _pending(self) -> str:
+        return OP if asyncio.get_running_loop().time() < self._end else ""
+
+    async def greet(self, link: Link) -> Any:
+        return SimpleNamespace(pending=self._pending)
+
+    async def _call(self, link: Link, request: Request, op_id: str, version: int, report: Any) -> Reply:
+        self.sent += 1
+        if self._pending:
+            raise Locked("a safe change waits for confirmation", code="pending-change")
+        return Reply(op_id, "done")
+
+
+async def in_turn(waits_s: float, lock_wait_s: int) -> int:
+    """How often a change was sent to such a server."""
+    busy = Busy(waits_s)
+    await busy.call(LINK, Request("user.create", lock_wait_s=lock_wait_s), OP, 1, lambda _: None)
+    return busy.sent
+
+
+def test_a_change_waits_for_its_turn_as_for_a_lock() -> None:
+    assert run(in_turn(0, 0)) == 1
+    assert run(in_turn(20, 30)) == 2
+    for lock_wait_s in (0, 30):
+        with pytest.raises(Locked) as caught:
+            run(in_turn(1000, lock_wait_s))
+        assert caught.value.code == "pending-change"
+    assert caught.value.hint == f"sf safe status; then sf safe confirm {OP} or sf safe rollback {OP} --on web1"
+
+
 def test_somebody_else_undid_it_meanwhile() -> None:
     server = Server()
     server._verdict = "rolled-back"
     with pytest.raises(RolledBack, match="it was not confirmed, and has gone back"):
         change(server)
+
+
+@pytest.mark.parametrize("ended", ["confirmed", "rolled-back", "pending", "unknown", ""])
+def test_once_a_later_change_waits_there_the_receipts_say_how_it_ended(ended: str) -> None:
+    """A server keeps the verdict on its last change only. Only its word that it went back is told as that."""
+    server = Server(later=True, ended=ended)
+    if ended == "confirmed":
+        assert change(server).notes == ("confirmed by ben",)
+        return
+    with pytest.raises(RolledBack if ended == "rolled-back" else OutcomeUnknown) as caught:
+        change(server)
+    assert caught.value.exit_code == (12 if ended == "rolled-back" else 13)
+    assert server.asked[-2:] == ["safe.confirm", "safe.show"]
+
+
+@pytest.mark.parametrize("ended", ["confirmed", "rolled-back", "pending"])
+def test_when_it_cannot_be_undone_any_more(ended: str) -> None:
+    server = Server(failing=1000, ended=ended, cannot_undo="too late: the change was decided")
+    if ended == "confirmed":
+        (note,) = change(server, checked()).notes
+        assert note == f"{CHECK} (connection refused): fails after the change; confirmed by ben"
+        return
+    with pytest.raises(RolledBack if ended == "rolled-back" else OutcomeUnknown, match="fails after the change"):
+        change(server, checked())
+
+
+def test_a_short_countdown_leaves_time_to_undo() -> None:
+    server = Server(failing=1000)
+    with pytest.raises(RolledBack, match="fails after the change, so it was undone"):
+        change(server, checked(within_s=10), confirm_s=10)
+    assert server.asked[-1] == "safe.rollback"
+    assert server.undone_after < 4
+
+
+def test_the_deadline_is_one_moment_however_late_it_is_told() -> None:
+    """The server's countdown began long before its answer was heard, and goes on while others are tried."""
+    server = Server(loses={"user.create"}, away=(0, 100), denies={"safe.confirm"}, secrets={})
+    before = datetime.now().astimezone()
+    with pytest.raises(OutcomeUnknown) as caught:
+        change(server)
+    told = re.search(r"it is undone at (\d\d:\d\d:\d\d)", caught.value.message)
+    assert told
+    within = {f"{before + timedelta(seconds=seconds):%H:%M:%S}" for seconds in range(25)}
+    assert told[1] in within  # of 120 s, 100 were over; the clock on the wall did not go on
+
+
+def test_it_is_told_that_a_change_is_confirmed() -> None:
+    events = list[Mapping[str, Any]]()
+    change(Server(), events=events)
+    assert {"t": "confirmed", "server": "web1"} in events
+
+
+def test_whoever_confirms_by_hand_says_that_the_checks_hold() -> None:
+    server = Server(failing=1000)
+
+    async def confirming(op_id: str) -> None:
+        server._change(Request("user.create", confirm_s=120), OP)
+        await before_confirming(cast("Caller", server), LINK, op_id, (CHECK,), lambda _: None)
+
+    with pytest.raises(ActionFailed, match=r"\(connection refused\): fails, so it was not confirmed") as caught:
+        run(confirming(OP))
+    assert (caught.value.code, "--no-checks" in caught.value.hint) == ("check-failed", True)
+    run(confirming("01JD0000000000000000000008"))  # it waits no more, and how it ended is to be told
 
 
 def test_an_answer_that_was_lost_is_asked_for() -> None:
@@ -305,8 +453,8 @@ def test_a_key_that_may_not_confirm_says_so_at_once() -> None:
 def test_a_server_that_answers_something_else_than_its_checks() -> None:
     for results in (None, 5, [], [{"check": CHECK}], [{"check": "other", "ok": True, "said": ""}], [None]):
         with pytest.raises(TrustError):
-            safe._failed([CHECK], results, LINK)
-    assert safe._failed([CHECK], [{"check": CHECK, "ok": 1, "said": "x"}], LINK)
+            failed_of([CHECK], results, LINK)
+    assert failed_of([CHECK], [{"check": CHECK, "ok": 1, "said": "x"}], LINK) == {CHECK: "x"}
 
 
 def test_another_change_is_only_sent() -> None:
@@ -332,6 +480,9 @@ def test_after_an_upgrade_of_sshd_a_new_connection_is_made() -> None:
         ("service.stop", {"unit": "ssh"}, False, 90),
         ("service.stop", {"unit": "nginx.service"}, False, 0),
         ("service.stop", {"unit": "nginx.service"}, True, 90),
+        ("service.start", {"unit": "nftables"}, False, 90),
+        ("service.enable", {"unit": "ufw.service"}, False, 90),
+        ("service.start", {"unit": "nginx"}, False, 0),
         ("user.add-key", {"name": "ana"}, False, 90),
         ("service.list", {}, False, 0),
     ],
@@ -344,6 +495,14 @@ def test_what_is_a_safe_change(action: str, params: dict[str, Any], wanted: bool
 def test_what_can_be_none(action: str) -> None:
     with pytest.raises(UsageError, match=f"{action} cannot be a safe change: it "):
         safety_of(registry.load(action), {}, Safety(wanted=True))
+
+
+def test_how_long_what_need_not_be_one_may_wait() -> None:
+    hour, minutes = (Safety(wanted=True, within_s=seconds) for seconds in (3600, 600))
+    assert safety_of(registry.load("service.stop"), {"unit": "ssh"}, hour) == 3600
+    assert safety_of(registry.load("service.stop"), {"unit": "nginx"}, minutes) == 600
+    with pytest.raises(UsageError, match=r"service.stop need not be a safe change: as one it waits for 10m at most"):
+        safety_of(registry.load("service.stop"), {"unit": "nginx"}, hour)
 
 
 FLEET = """

@@ -214,7 +214,8 @@ def test_the_firewall_comes_before_what_listens() -> None:
 
 def test_a_rule_that_is_allowed_and_denied() -> None:
     text = '[firewall.all]\non = "all"\nallow = ["5432/tcp"]\n[firewall.db]\non = "db1"\ndeny = ["5432/tcp"]\n'
-    with pytest.raises(PlanError, match=r"\Adb1: its firewall stanzas both allow and deny 5432/tcp\Z"):
+    with pytest.raises(PlanError, match=r"\Adb1: firewall\.all allows 5432/tcp, and firewall\.db denies it\Z") as error:
         planned(text)
+    assert error.value.hint == "sf firewall remove 5432/tcp --on all or sf firewall remove 5432/tcp --on db1"
     # Some of it may be denied.
     assert firewalls(text.replace('deny = ["5432/tcp"]', 'deny = ["5432/tcp from 10.9.0.0/16"]'))

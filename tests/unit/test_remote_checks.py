@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -110,6 +111,27 @@ def test_a_status(web: int) -> None:
     assert one(f"http http://127.0.0.1:{web}/200 200") == (True, "it answered 200")
     assert one(f"http http://127.0.0.1:{web}/503 200") == (False, "it answered 503")
     assert one(f"http http://127.0.0.1:{web}/404?a=b&c=%20 404") == (True, "it answered 404")
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("http://[2001:db8::8080]/", ("2001:db8::8080", 80)),
+        ("https://[fe80::abc]/", ("fe80::abc", 443)),
+        ("http://[2001:db8::1]:8080/", ("2001:db8::1", 8080)),
+        ("http://192.0.2.1/", ("192.0.2.1", 80)),
+    ],
+)
+def test_where_a_url_leads(url: str, place: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def connect(address: tuple[str, int], *_: object, **__: object) -> socket.socket:
+        asked.append(address)
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    assert one(f"http {url} 200") == (False, "Connection refused")
+    assert asked == [place]
 
 
 def test_redirects_are_not_followed_and_no_proxy_is_asked(

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+import core
 import history
 import layout
 import session
 import store
+from messages import Denied
 
 A, B, C = (f"01J000000000000000000000{letter}0" for letter in "ABC")
 PATHS = ["/etc/ssh/sshd_config.d/50-port.conf"]
@@ -72,6 +74,12 @@ def ends() -> list[tuple[str, str, str, int]]:
 
 def test_an_empty_chain_has_none() -> None:
     assert history.changes(20) == [] and history.change(A) is None
+
+
+def test_one_that_is_not_found_is_no_matter_of_trust() -> None:
+    with pytest.raises(Denied, match="no safe change") as denied:
+        core.perform("safe.show", {"op": A}, core.Asker(lambda _: None))
+    assert denied.value.code == "action-failed"
 
 
 def test_one_that_waits() -> None:
@@ -176,5 +184,5 @@ def test_whose_change_it_is_stays_known_until_the_next_one() -> None:
     assert session.safe_change() == (A, b"k" * 32)
     wait_for(B)
     Path(layout.SAFE, B).mkdir()
-    Path(layout.SAFE, B, "manifest").write_text(json.dumps({"key": (b"j" * 32).hex()}))
+    Path(layout.SAFE, B, "manifest").write_text(json.dumps({"v": 2, "key": (b"j" * 32).hex()}))
     assert session.safe_change() == (B, b"j" * 32)

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from serverflow_actions.kit.change import Change
-from serverflow_cli.errors import UsageError
+from serverflow_cli.errors import ActionFailed, UsageError
 from serverflow_cli.model.result import Reply, ServerResult
 from serverflow_cli.ui.plan_view import print_changes
 from serverflow_cli.ui.progress import Progress
@@ -105,6 +105,13 @@ def test_servers_that_change_alike_are_told_once() -> None:
         "      +new",
         "db1: no changes",
     ]
+
+
+def test_what_cannot_be_planned_is_not_said_to_need_no_changes() -> None:
+    failed = ServerResult("web1", Reply("", "failed"), ActionFailed("no such unit"))
+    terminal = piped()
+    print_changes(terminal, [failed, ServerResult("db1", Reply("", "unchanged"))], terminal.stdout, planned=True)
+    assert out(terminal).splitlines() == ["web1: cannot be planned", "db1: no changes"]
 
 
 class Clock:

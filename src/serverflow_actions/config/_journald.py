@@ -1,6 +1,11 @@
-"""What may stand in journald.conf(5): how much is kept, how long, how fast. Nothing that names a path or a socket."""
+"""What may stand in journald.conf(5): how much is kept, how long, how fast. Nothing that names a path or a socket.
+
+Logs beyond a limit are deleted at once, and no rollback brings them back: each limit has a minimum.
+"""
 
 from __future__ import annotations
+
+import re
 
 from ._content import check_value, refusal, statements
 
@@ -40,6 +45,21 @@ ALLOWED = {
     "ReadKMsg": _SWITCH,
     "Audit": f"{_SWITCH}|keep",
 }
+_UNITS = "KMGTPE"
+_SECONDS = {
+    "us": 1e-6, "ms": 1e-3, "": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 86400,
+    "day": 86400, "w": 604_800, "week": 604_800, "month": 2_629_800, "year": 31_557_600,
+}  # fmt: skip
+_LEAST_SIZE = {
+    "SystemMaxUse": "16M",
+    "RuntimeMaxUse": "16M",
+    "SystemMaxFileSize": "1M",
+    "RuntimeMaxFileSize": "1M",
+    "SystemMaxFiles": "16",
+    "RuntimeMaxFiles": "16",
+}
+#: Files that are begun often push out the oldest. 0 is no limit.
+_LEAST_TIME = {"MaxRetentionSec": "1day", "MaxFileSec": "1day"}
 
 
 def check(content: str) -> None:
@@ -55,3 +75,22 @@ def check(content: str) -> None:
         if not equals or not begun:
             raise refusal(number, "is not of the form `Key=value` below [Journal]")
         check_value(number, key, value, ALLOWED)
+        if _is_less(key, value):
+            least = _LEAST_SIZE.get(key) or _LEAST_TIME[key]
+            raise refusal(number, f"{key} of less than {least} deletes logs, which do not come back")
+
+
+def _is_less(key: str, value: str) -> bool:
+    if key in _LEAST_SIZE:
+        return _size(value) < _size(_LEAST_SIZE[key])
+    return key in _LEAST_TIME and 0 < _seconds(value) < _seconds(_LEAST_TIME[key])
+
+
+def _size(value: str) -> int:
+    return int(value.rstrip(_UNITS)) << 10 * (_UNITS.find(value[-1]) + 1)
+
+
+def _seconds(value: str) -> float:
+    """systemd.time(7). Plurals have the singular's length."""
+    parts = re.findall("([0-9]+) ?([a-z]*)", value)
+    return sum(int(number) * _SECONDS[unit if unit in _SECONDS else unit.rstrip("s")] for number, unit in parts)

@@ -10,8 +10,10 @@ import posixpath
 from typing import Any, Callable, NamedTuple
 
 from ..kit import Probe, Refused
+from ..kit.engine import Step
 from ..kit.spec import Param, param
 from ..kit.steps import File, Reload
+from ..kit.sysctl import FILE as SYSCTL_FILE
 from . import _apt, _journald, _limits, _logrotate, _sshd, _sudoers, _sysctl
 from ._content import refusal
 
@@ -49,13 +51,8 @@ KINDS = {
         verb="reload",
         after=("reload-ssh",),
     ),
-    "sysctl": Kind(
-        "/etc/sysctl.d/60-serverflow.conf",
-        "Values of the kernel: sysctl.d(5)",
-        _sysctl.check,
-        unit="systemd-sysctl.service",
-        verb="restart",
-    ),
+    # Not by a restart of systemd-sysctl.service: that applies the files of all others too.
+    "sysctl": Kind(SYSCTL_FILE, "Values of the kernel: sysctl.d(5)", _sysctl.check),
     "limits": Kind(
         "/etc/security/limits.d/60-serverflow.conf", "Limits of those who log in: limits.conf(5)", _limits.check
     ),
@@ -89,15 +86,15 @@ def check(kind: str, content: str) -> None:
     KINDS[kind].check(content)
 
 
-def reload_after(probe: Probe, name: str, file: File, content: str) -> Reload | None:
-    """The step that follows the file's. Made before it is carried out."""
+def reload_after(probe: Probe, name: str, file: File, content: str | None) -> Step | None:
+    """The step that follows the file's; made before that is carried out. `content` is None where the file goes.
+
+    Without its file sysctl has nothing to set: the values stay as they are until the next start.
+    """
     kind = KINDS[name]
-    if not kind.unit:
-        return None
-    values: tuple[str, ...] = ()
-    if name == "sysctl":
-        values = _sysctl.values(probe, content, text_of(probe, kind.path) or "")
-    return Reload(kind.unit, kind.verb, file, file.check(probe) is not None, values, kind.after)
+    if name == "sysctl" and content is not None:
+        return _sysctl.in_force(probe, content, file)
+    return Reload(kind.unit, kind.verb, file, file.check(probe) is not None, kind.after) if kind.unit else None
 
 
 def text_of(probe: Probe, path: str) -> str | None:

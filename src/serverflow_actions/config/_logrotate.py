@@ -17,12 +17,13 @@ _NAME = "[a-z_][a-z0-9_-]{0,31}"
 _BARE = (
     "hourly", "daily", "monthly", "yearly", "compress", "nocompress", "delaycompress", "nodelaycompress",
     "copytruncate", "nocopytruncate", "nocreate", "dateext", "nodateext", "dateyesterday", "datehourago", "missingok",
-    "nomissingok", "ifempty", "notifempty", "noolddir", "shred", "noshred", "nomail",
+    "nomissingok", "ifempty", "notifempty", "noolddir", "noshred", "nomail",
 )  # fmt: skip
 ALLOWED = {
     **dict.fromkeys(_BARE, ""),
     "weekly": "[0-7]?",
-    "rotate": _COUNT,
+    # With 0 nothing is kept.
+    "rotate": "[1-9][0-9]{0,4}",
     "start": _COUNT,
     "maxage": _COUNT,
     "minage": _COUNT,

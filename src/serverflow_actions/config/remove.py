@@ -19,7 +19,7 @@ from ._kinds import KIND, KINDS, UNITS, WRITES, reload_after
 )
 def remove(params: Params, probe: Probe) -> Steps:
     file = File(KINDS[params.kind].path, absent=True)
-    then = reload_after(probe, params.kind, file, "")
+    then = reload_after(probe, params.kind, file, None)
     yield file
     if then:
         yield then

@@ -13,6 +13,7 @@ from ._kinds import KIND, KINDS, UNITS, WRITES, check, reload_after
     safe="always",
     writes=WRITES,
     units=UNITS,
+    host_verbs=("{kind=sysctl}sysctl",),
     resource="config.{kind}",
     params=[KIND, param("content", "document", "The file's whole content")],
 )

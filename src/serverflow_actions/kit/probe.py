@@ -158,4 +158,6 @@ class Host(Probe, Protocol):
         """
 
     def machine_do(self, verb: str, value: str = "") -> None:
-        """reboot; hostname and timezone, now and after the next boot; firewall-unit, present or absent."""
+        """reboot; hostname and timezone, now and after the next boot; firewall-unit, present or absent; sysctl, which
+        puts our own file (kit/sysctl.py) in force.
+        """

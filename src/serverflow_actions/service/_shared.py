@@ -17,6 +17,9 @@ WAYS_IN = (
     "systemd-networkd.*", "wpa_supplicant*", "netplan-*",
 )  # fmt: skip
 
+#: Whose rules they are, sf does not know: in force, they may shut the operator out.
+FIREWALLS = ("nftables.service", "ufw.service", "firewalld.service", "netfilter-persistent.service")
+
 #: Without these the server may not come back by itself either.
 _NEVER = ("sshd-*", "dbus.*", "dbus-broker.*", "systemd-*", "serverflow*")
 
@@ -59,6 +62,27 @@ def _of_known_kind(probe: Probe, name: str) -> UnitState:
 
 def startable(probe: Probe, name: str) -> UnitState:
     """A unit that may be started and enabled."""
+    found = _ordinary(probe, name)
+    if _is_firewall(name, found) and not probe.safe:
+        raise Refused(
+            f"{found.name} is a firewall, whose rules may shut everyone out: it is started or enabled only as a safe "
+            "change (--safe), which undoes itself unless it is confirmed"
+        )
+    return found
+
+
+def reloadable(probe: Probe, name: str) -> UnitState:
+    """A unit that may be told to read its configuration again."""
+    found = _ordinary(probe, name)
+    if _is_firewall(name, found):
+        raise Refused(
+            f"{found.name} is a firewall, whose rules may shut everyone out, and told so once it does not undo itself: "
+            "manage the rules with sf firewall"
+        )
+    return found
+
+
+def _ordinary(probe: Probe, name: str) -> UnitState:
     found = _of_known_kind(probe, name)
     for each in (name, found.name):
         if _matches(each, _POWERS) and each not in _ORDINARY:
@@ -66,11 +90,15 @@ def startable(probe: Probe, name: str) -> UnitState:
     return found
 
 
+def _is_firewall(name: str, found: UnitState) -> bool:
+    return any(_matches(each, FIREWALLS) for each in (name, found.name))
+
+
 def stoppable(probe: Probe, name: str) -> UnitState:
     """A unit that may be stopped and disabled."""
     found = _of_known_kind(probe, name)
     if not any(_matches(each, WAYS_IN) for each in (name, found.name)):
-        return restartable(probe, name)
+        return _expendable(probe, name)
     if not probe.safe:
         raise Refused(
             f"{found.name} keeps this server reachable: it is stopped or disabled only as a safe change (--safe), "
@@ -84,7 +112,13 @@ def stoppable(probe: Probe, name: str) -> UnitState:
 
 def restartable(probe: Probe, name: str) -> UnitState:
     """A unit that may be restarted."""
-    found = startable(probe, name)
+    reloadable(probe, name)
+    return _expendable(probe, name)
+
+
+def _expendable(probe: Probe, name: str) -> UnitState:
+    """A unit that the server can be reached without."""
+    found = _ordinary(probe, name)
     for each in (name, found.name):
         if _matches(each, (*WAYS_IN, *_NEVER)):
             raise Refused(f"{each} keeps this server reachable: it is not stopped, restarted or disabled from here")

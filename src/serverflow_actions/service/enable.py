@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kit import Params, Probe, Steps, action
 from ..kit.steps import Service
-from ._shared import UNIT, startable
+from ._shared import FIREWALLS, UNIT, startable
 
 
 @action(
@@ -14,6 +14,7 @@ from ._shared import UNIT, startable
     profile="svc",
     timeout=120,
     units=("{unit}",),
+    lifelines=("unit", *FIREWALLS),
     params=[UNIT],
 )
 def enable(params: Params, probe: Probe) -> Steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kit import Params, Probe, Steps, action
 from ..kit.steps import UnitVerb
-from ._shared import UNIT, startable
+from ._shared import UNIT, reloadable
 
 
 @action(
@@ -17,5 +17,5 @@ from ._shared import UNIT, startable
     params=[UNIT],
 )
 def reload(params: Params, probe: Probe) -> Steps:
-    startable(probe, params.unit)
+    reloadable(probe, params.unit)
     yield UnitVerb(params.unit, "reload")

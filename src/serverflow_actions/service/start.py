@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from ..kit import Params, Probe, Steps, action
 from ..kit.steps import Service
-from ._shared import UNIT, startable
+from ._shared import FIREWALLS, UNIT, startable
 
 
-@action("service.start", "Start a unit", kind="change", profile="svc", timeout=120, units=("{unit}",), params=[UNIT])
+@action(
+    "service.start",
+    "Start a unit",
+    kind="change",
+    profile="svc",
+    timeout=120,
+    units=("{unit}",),
+    lifelines=("unit", *FIREWALLS),
+    params=[UNIT],
+)
 def start(params: Params, probe: Probe) -> Steps:
     startable(probe, params.unit)
     yield Service(params.unit, running=True, enabled=None)

@@ -8,11 +8,21 @@ import typer
 
 from ..errors import Drift, SfError
 from ..model.result import CommandResult
-from .options import ConfirmWithin, LockWait, NoConfirm, OnAll, Only, Plan, Safe, Yes, safety, seconds
+from .options import LockWait, OnAll, Only, Plan, Yes, safety, seconds
 from .session import Session
 
 if TYPE_CHECKING:
     from ..flows.safe import Safety
+
+#: Of a whole file not everything can be a safe change: how those are made that are says nothing about the others.
+Safe = Annotated[bool, typer.Option("--safe", help="Make every change a safe one, not only those that always are")]
+ConfirmWithin = Annotated[
+    str | None,
+    typer.Option(
+        "--confirm-within", metavar="DURATION", help="The time to confirm safe changes, 10s to 1h [default: 2m]"
+    ),
+]
+NoConfirm = Annotated[bool, typer.Option("--no-confirm", help="Leave confirming safe changes to `sf safe confirm`")]
 
 
 def plan(
@@ -40,7 +50,7 @@ def apply(
 ) -> int:
     """Make the servers be as fleet.toml says: plan, ask, then run exactly that plan."""
     session: Session = context.obj
-    safely = safety(safe, confirm_within, no_confirm)
+    safely = safety(safe, confirm_within, no_confirm, implied=False)
     if plan:
         return session.finish(_planned(session, on, only, safely), planned=True)
     approve = session.approver(yes=yes)

@@ -1,12 +1,9 @@
-"""`sf config`: the configuration files of the system that are managed. `show` comes from the registry."""
+"""`sf config`: the configuration files of the system that are managed."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +12,16 @@ import typer
 from serverflow_actions import registry
 
 from ..errors import ConfigError, SfError, UsageError
-from .generated import run
+from ..model.result import CommandResult, Reply
+from ..ui.result_view import print_note
+from .editor import Draft, editor_for
+from .generated import read
 from .options import ConfirmWithin, LockWait, NoConfirm, On, OnAll, Plan, Safe, Timeout, Yes, safety, seconds
 from .session import Session
 
 if TYPE_CHECKING:
     from ..flows.config import Revise
-    from ..model.result import CommandResult
+    from ..flows.workspace import Workspace
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="Kind of file, as `sf config list` names it")]
 #: More than the 32 KiB that a file may have; so that an endless stdin is an error.
@@ -30,7 +30,24 @@ _LONGEST = 1 << 20
 
 def list_(context: typer.Context, on: OnAll = None) -> int:
     """List the kinds of files that are managed, and on each server whether it is there and as it was written."""
-    return run(context.obj, registry.load("config.list"), {}, {}, on=on or "all")
+    session: Session = context.obj
+    result = read(session, registry.load("config.list"), {}, on=on or "all")
+    return session.finish(result if session.options.json else _with_replies(result, _states))
+
+
+def show(context: typer.Context, kind: Kind, *, on: On, timeout: Timeout = None) -> int:
+    """Show a file as it is on servers. Each text is there once, below the names of its servers if there are several."""
+    session: Session = context.obj
+    result = read(session, registry.load("config.show"), {"kind": _checked(kind)}, on=on, timeout=timeout)
+    if session.options.json:
+        return session.finish(result)
+    texts: dict[str, list[str]] = {}
+    for server in result.servers:
+        if server.reply and not server.error:
+            texts.setdefault(str(server.reply.data["text"]), []).append(server.name)
+    for text, names in texts.items():
+        session.terminal.text(text, ", ".join(names) if len(texts) > 1 else "")
+    return session.finish(_with_replies(result, _told_of))
 
 
 def edit(
@@ -49,8 +66,21 @@ def edit(
     """Edit a file in $VISUAL or $EDITOR, then write it into fleet.toml and to the servers."""
     session: Session = context.obj
     how = _how(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
-    revise = _editing(session, _checked(kind))
-    return _finish(session, session.in_workspace(lambda w: session.flows.config_edit(w, kind, on, revise, how)), plan)
+    aside = session.options.json or not session.terminal.shows_results
+    draft = Draft(_checked(kind), editor_for(session.terminal), to_stderr=aside)
+    revise = _editing(session, draft)
+
+    async def flow(workspace: Workspace) -> CommandResult:
+        with draft.within(workspace.state / "edits"):
+            result = await session.flows.config_edit(workspace, kind, on, revise, how)
+            draft.needed = plan or result.error is not None
+        return result
+
+    try:
+        return _finish(session, session.in_workspace(flow), plan)
+    finally:
+        if draft.path:
+            print_note(session.terminal, f"your text is in {draft.path}")
 
 
 def set_(
@@ -158,6 +188,8 @@ def _pairs(settings: list[str]) -> dict[str, str]:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip() or not value.strip():
             raise UsageError(f"{setting[:60]!a} is not of the form KEY=VALUE")
+        if key.strip() in pairs:
+            raise UsageError(f"{key.strip()} is given twice", hint="Port=22,2222 are two lines, for keys that repeat")
         pairs[key.strip()] = value.strip()
     return pairs
 
@@ -178,37 +210,46 @@ def _content(session: Session, file: str) -> str:
     return text
 
 
-def _editing(session: Session, kind: str) -> Revise:
+def _editing(session: Session, draft: Draft) -> Revise:
     """A person with an editor. What is wrong with a text is told, and where someone can be asked, it can be mended."""
 
     def revise(text: str, problem: str) -> str:
+        if problem and not session.terminal.interactive:
+            raise UsageError(f"{problem}; nothing was done")
         if problem:
             with session.progress.paused():
                 session.terminal.err(f"sf: {problem}")
-            if not session.terminal.interactive or not session.prompts.confirm("Edit it again?"):
-                raise UsageError(f"{problem}; nothing was done")
+            if not session.prompts.confirm("Edit it again?"):
+                raise SfError("nothing was done", code="declined")
         with session.progress.paused():
-            return _edited(text, kind)
+            return draft.edited(text)
 
     return revise
 
 
-def _edited(text: str, kind: str) -> str:
-    """The text as it comes out of $VISUAL, $EDITOR or vi. Raises SfError."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    with tempfile.TemporaryDirectory(prefix="sf-") as folder:  # mode 0700
-        path = Path(folder) / f"{kind}.conf"
-        path.write_text(text, encoding="utf-8", newline="")
-        try:
-            done = subprocess.run([*shlex.split(editor), str(path)], check=False)
-        except (OSError, ValueError) as error:
-            raise SfError(f"the editor {editor!a} cannot be started: {error}; nothing was done") from None
-        if done.returncode:
-            raise SfError(f"the editor {editor!a} failed (exit code {done.returncode}); nothing was done")
-        try:
-            return path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SfError(f"what the editor left cannot be read: {error}; nothing was done") from None
+def _state(facts: Mapping[str, Any]) -> str:
+    """How a file is: what the facts that servers tell of it come to, in a word."""
+    if not facts["managed"]:
+        return "not ours" if facts["present"] else "absent"
+    if not facts["changed_by_hand"]:
+        return "as written"
+    return "changed by hand" if facts["present"] else "removed by hand"
 
 
-COMMANDS = {"list": list_, "edit": edit, "set": set_, "apply": apply, "remove": remove}
+def _states(reply: Reply) -> Reply:
+    rows = [{"kind": facts["kind"], "state": _state(facts), "path": facts["path"]} for facts in reply.data["files"]]
+    return replace(reply, data={"files": rows})
+
+
+def _told_of(reply: Reply) -> Reply:
+    """Without the text, which is shown as it is."""
+    return replace(reply, data={}, notes=(f"{reply.data['path']}: {_state(reply.data)}", *reply.notes))
+
+
+def _with_replies(result: CommandResult, view: Callable[[Reply], Reply]) -> CommandResult:
+    """The result as people see it: `view` of what each server answered."""
+    servers = (replace(one, reply=view(one.reply)) if one.reply and not one.error else one for one in result.servers)
+    return replace(result, servers=tuple(servers))
+
+
+COMMANDS = {"list": list_, "show": show, "edit": edit, "set": set_, "apply": apply, "remove": remove}

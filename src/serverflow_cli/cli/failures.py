@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from typer.exceptions import TyperException
@@ -12,13 +13,16 @@ from ..errors import Interrupted, UsageError
 _SAFE = ("--safe", "--confirm-within", "--no-confirm")
 
 
-def interrupted(op: str, *, safe: bool = False) -> Interrupted:
-    """Ctrl-C. What servers have begun they finish: `op` is its id, "" when nothing was begun; a `safe` change they also
-    undo.
+def interrupted(begun: Mapping[str, tuple[str, bool]]) -> Interrupted:
+    """Ctrl-C. What servers have begun they finish: by name, the operation's id and whether it is a safe change that is
+    not confirmed. That they undo.
     """
-    hint = f"servers go on: `sf op follow {op}`" if op else ""
-    kept = f"; the change is undone by itself, unless: `sf safe confirm {op} --on SERVER`" if op and safe else ""
-    return Interrupted("interrupted", hint=hint + kept)
+    hints = [
+        f"{server} goes on: `sf op follow {op}`"
+        + (f"; it is undone by itself, unless: `sf safe confirm {op} --on {server}`" if safe else "")
+        for server, (op, safe) in begun.items()
+    ]
+    return Interrupted("interrupted", hint="\n".join(hints))
 
 
 def usage_error(error: TyperException) -> UsageError:

@@ -55,6 +55,7 @@ class FlowCalls(KeyCalls):
         blobs: tuple[bytes, ...] = (),
         safety: Safety | None = None,
         seal: bool = False,
+        checks: bool = True,
     ) -> CommandResult:
         from ..flows.actions import run_action
         from ..flows.safe import USUAL
@@ -76,6 +77,7 @@ class FlowCalls(KeyCalls):
             report=report,
             blobs=blobs,
             safety=safety or USUAL,
+            checks=checks,
         )
         return sealing.put_away(workspace, result) if seal else result
 

@@ -66,12 +66,13 @@ def run(
     lock_wait: str | None = None,
     seal: bool | None = False,
     blobs: tuple[bytes, ...] = (),
+    checks: bool = True,
 ) -> int:
-    """Check the values here, by the same door that the server uses, then run the action and show the result."""
-    try:
-        parse(action.params, {**params, **secrets})
-    except BadParams as error:
-        raise UsageError(str(error), hint=f"see `sf action show {action.name}`") from None
+    """Check the values here, by the same door that the server uses, then run the action and show the result.
+
+    `checks` is whether those of fleet.toml have to hold for a confirmation.
+    """
+    check(action, {**params, **secrets})
     timeout_s = seconds("--timeout", timeout) if timeout else None
     lock_wait_s = seconds("--lock-wait", lock_wait or _DEFAULT_LOCK_WAIT)
     mutates = action.kind != "read"
@@ -95,11 +96,41 @@ def run(
             blobs=blobs,
             safety=safely,
             seal=bool(seal) and not plan,
+            checks=checks,
         )
     )
     if action.area == "service":
         remember_units(result)
     return session.finish(result, mutates=mutates, planned=bool(plan))
+
+
+def read(
+    session: Session, action: Action, params: dict[str, Any], *, on: str, timeout: str | None = None
+) -> CommandResult:
+    """What servers answer to an action that changes nothing, for a command that shows it its own way."""
+    check(action, params)
+    return session.in_workspace(
+        lambda workspace: session.flows.run_action(
+            workspace,
+            action.name,
+            on,
+            params,
+            secrets={},
+            plan=False,
+            approve=_without_asking,
+            timeout_s=seconds("--timeout", timeout) if timeout else None,
+            lock_wait_s=0,
+            report=session.report,
+        )
+    )
+
+
+def check(action: Action, params: dict[str, Any]) -> None:
+    """The door that the server uses too. Raises UsageError."""
+    try:
+        parse(action.params, params)
+    except BadParams as error:
+        raise UsageError(str(error), hint=f"see `sf action show {action.name}`") from None
 
 
 def _without_asking(_planned: CommandResult) -> bool:

@@ -50,7 +50,7 @@ def cancel(context: typer.Context, op_id: OpId, yes: Yes = False) -> int:
 
 def count_of(text: str) -> int:
     """A count for `--limit`. Raises UsageError."""
-    if not (text.isascii() and text.isdecimal() and 0 < len(text) <= 6):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text)):
         raise UsageError(f"--limit: {text!r} is not a count")
     return int(text)
 

@@ -38,7 +38,11 @@ Timeout = Annotated[
 Safe = Annotated[bool, typer.Option("--safe", help="Undo it by itself unless it is confirmed over a new connection")]
 ConfirmWithin = Annotated[
     str | None,
-    typer.Option("--confirm-within", metavar="DURATION", help="The time for that, 10s to 1h [default: 2m]; as --safe"),
+    typer.Option(
+        "--confirm-within",
+        metavar="DURATION",
+        help="The time for that, 10s to 10m, or to 1h where it has to be safe [default: 2m]; as --safe",
+    ),
 ]
 NoConfirm = Annotated[bool, typer.Option("--no-confirm", help="Leave that to `sf safe confirm`; as --safe")]
 LockWait = Annotated[
@@ -92,11 +96,12 @@ def seconds(option: str, text: str) -> int:
 SHORTEST_CONFIRM_S, LONGEST_CONFIRM_S = 10, 3600
 
 
-def safety(safe: bool, within: str | None, no_confirm: bool) -> Safety:
-    """How safe changes are made; whoever says how wants one. Raises UsageError."""
+def safety(safe: bool, within: str | None, no_confirm: bool, *, implied: bool = True) -> Safety:
+    """How safe changes are made; where it is `implied`, whoever says how wants one. Raises UsageError."""
     from ..flows.safe import CONFIRM_S, Safety
 
     within_s = seconds("--confirm-within", within) if within is not None else CONFIRM_S
     if not SHORTEST_CONFIRM_S <= within_s <= LONGEST_CONFIRM_S:
         raise UsageError(f"--confirm-within {within}: from 10s to 1h")
-    return Safety(wanted=safe or within is not None or no_confirm, within_s=within_s, confirm=not no_confirm)
+    wanted = safe or (implied and (within is not None or no_confirm))
+    return Safety(wanted=wanted, within_s=within_s, confirm=not no_confirm)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from serverflow_actions import registry
 from serverflow_actions.kit.spec import Action
 
-from ..errors import SfError
+from ..errors import ConfigError, SfError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
-from . import reboot, safe
+from . import reboot, safe, safe_checks
 from .safe import USUAL, Safety, safety_of
+from .sending import Sending
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,12 +41,14 @@ async def run_action(
     report: Report,
     blobs: tuple[bytes, ...] = (),
     safety: Safety = USUAL,
+    checks: bool = True,
 ) -> CommandResult:
     """Run one action on all selected servers at once.
 
     A change is planned first and run with the hash of what was approved, so that a server on which things have moved
-    since refuses; one that could lock everyone out is confirmed over a new connection (flows/safe.py). Raises SfError
-    for what concerns all servers; what concerns one is in its result.
+    since refuses; one that could lock everyone out is confirmed over a new connection (flows/safe.py). Without `checks`
+    a change is confirmed by hand without trying what fleet.toml expects of the server. Raises SfError for what concerns
+    all servers; what concerns one is in its result.
     """
     action = registry.load(action_name)
     confirm_s = safety_of(action, params, safety)
@@ -90,7 +93,7 @@ async def run_action(
         lock_wait_s=lock_wait_s,
         confirm_s=confirm_s,
     )
-    if confirm_s and not plan:
+    if not plan and (confirm_s or (action_name == "safe.confirm" and checks)):
         safety = safe.with_checks(workspace, safety)
     async with workspace.caller() as caller:
         if action.kind == "read":
@@ -112,6 +115,8 @@ async def run_action(
         from .stanza import forget_packages
 
         forget_packages(workspace, [s.name for s in done.servers if not s.error], params["names"])
+    if action_name == "safe.rollback":
+        done = replace(done, notes=(*done.notes, *_on_the_file(workspace, done)))
     ran = {server.name: server for server in done.servers}
     return replace(done, servers=tuple(ran.get(server.name, server) for server in planned.servers))
 
@@ -127,16 +132,31 @@ async def _on_all(
     back_within_s: int = 0,
     safety: Safety = USUAL,
 ) -> CommandResult:
-    op_id = new_ulid()
+    op_id, sending = new_ulid(), Sending(report)
 
     async def work(link: Link) -> Reply:
         if approved is None:
-            return await caller.call(link, request, op_id, action.version, report)
+            return await caller.call(link, request, op_id, action.version, sending)
+        if action.name == "safe.confirm":
+            expected = safety.checks.get(link.name, ())
+            await safe_checks.before_confirming(caller, link, str(request.params["op"]), expected, report)
         mine = replace(request, plan_sha256=approved[link.name])
-        reply = await safe.call(caller, link, mine, op_id, action.version, report, safety)
+        reply = await safe.call(caller, link, mine, op_id, action.version, sending, safety)
         if action.name == "system.reboot":
             await reboot.wait_until_back(caller, link, reply, back_within_s, report)
         return reply
 
     servers = await workspace.on_all(names, work, report)
-    return CommandResult(workspace.label, op_id, servers)
+    return CommandResult(workspace.label, sending.id_of(op_id), servers)
+
+
+def _on_the_file(workspace: Workspace, undone: CommandResult) -> tuple[str, ...]:
+    """What `sf safe rollback` leaves to say: the wish that made the change may still be in the file."""
+    from ..plan.desired import resources
+
+    back = {server.name for server in undone.servers if not server.error}
+    try:
+        wished = any(resource.server in back for resource in resources(workspace.fleet))
+    except ConfigError:  # it is undone, whatever the file says
+        return ()
+    return ("fleet.toml is not changed by this",) if wished else ()

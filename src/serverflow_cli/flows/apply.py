@@ -17,6 +17,7 @@ from ..plan.diff import unmanaged
 from ..plan.resource import Resource, resource_hash
 from . import safe
 from .safe import USUAL, Safety, safety_of
+from .sending import Sending
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ async def apply_resources(
     plan_only: bool,
     lock_wait_s: int,
     report: Report,
-    before_run: Callable[[], None] = lambda: None,
+    before_run: Callable[[], None] | None = None,
     timeout_s: int | None = None,
     safety: Safety = USUAL,
 ) -> CommandResult:
     """Plan these resources, ask, and apply them. `before_run` is called once after the approval, before the first
-    change.
+    change, unless no server would take one now.
     """
     async with workspace.caller() as caller:
         planned, failures = await plan_all(workspace, caller, wanted, report, safety)
@@ -126,14 +127,19 @@ async def apply_resources(
             raise SfError("nothing was done", code="declined")
         if any(item.confirm_s for items in planned.values() for item in items):
             safety = safe.with_checks(workspace, safety)
-        before_run()
         due = {name: [item for item in items if item.due] for name, items in planned.items()}
+        busy = [name for name, items in due.items() if items]
+        done: dict[str, ServerResult] = {}
+        if before_run:
+            done = await _not_now(workspace, caller, busy, lock_wait_s, report)
+            if len(done) < len(planned):
+                before_run()
 
         async def work(link: Link) -> Reply:
             return await _apply_on(caller, link, due[link.name], lock_wait_s, timeout_s, report, safety)
 
-        busy = [name for name, items in due.items() if items]
-        done = {result.name: result for result in await workspace.on_all(busy, work, report)}
+        ready = [name for name in busy if name not in done]
+        done |= {result.name: result for result in await workspace.on_all(ready, work, report)}
         servers = tuple(done.get(server.name, server) for server in preview.servers)
         return CommandResult(workspace.label, servers=servers)
 
@@ -186,6 +192,19 @@ async def _forecast(caller: Caller, link: Link, resource: Resource, confirm_s: i
     return await caller.call(link, request, new_ulid(), action.version, report)
 
 
+async def _not_now(
+    workspace: Workspace, caller: Caller, names: Sequence[str], lock_wait_s: int, report: Report
+) -> dict[str, ServerResult]:
+    """The servers that refuse changes while another one waits there, or that are gone: before anything is written."""
+
+    async def look(link: Link) -> Reply:
+        await caller.wait_for_turn(link, lock_wait_s, report)
+        return Reply("", "done")
+
+    looked = await workspace.on_all(names, look, report)
+    return {result.name: result for result in looked if result.error}
+
+
 async def _apply_on(
     caller: Caller,
     link: Link,
@@ -202,9 +221,9 @@ async def _apply_on(
     data: dict[str, Any] = {}
     secrets: dict[str, str] = {}
     notes: dict[str, None] = {}
-    op_id = ""
+    op_id, sending = "", Sending(report)
     async with caller.hold(link):
-        for item in due:
+        for number, item in enumerate(due, 1):
             resource, action = item.resource, registry.load(item.resource.action)
             op_id = new_ulid()
             try:
@@ -224,19 +243,32 @@ async def _apply_on(
                     lock_wait_s=lock_wait_s,
                     confirm_s=item.confirm_s,
                 )
-                reply = await safe.call(caller, link, request, op_id, action.version, report, safety)
+                reply = await safe.call(caller, link, request, op_id, action.version, sending, safety)
             except SfError as error:
                 # What was done and made before the failure belongs into the result too; what was undone does not.
-                partial = reply_of(error) or Reply(op_id, error.code)
-                left = () if isinstance(error, RolledBack) else partial.changes
-                secrets |= _named(resource, partial)
-                error.reply = Reply(op_id, partial.outcome, (*changes, *left), secrets=secrets)
+                partial = reply_of(error) or Reply("", error.code)
+                back = isinstance(error, RolledBack)
+                error.reply = Reply(
+                    sending.id_of(op_id),
+                    "failed" if back and changes else partial.outcome,
+                    (*changes, *(() if back else partial.changes)),
+                    {key: partial.data[key] for key in ("safe",) if key in partial.data},
+                    secrets | _named(resource, partial),
+                    notes=(*notes, *partial.notes),
+                )
+                error.message = _about(resource, error.message, due[number:])
                 raise
             changes += reply.changes
             data |= reply.data if len(due) == 1 else {}
             secrets |= _named(resource, reply)
             notes |= dict.fromkeys(reply.notes)
     return Reply(op_id, "done" if changes else "unchanged", tuple(changes), data, secrets, notes=tuple(notes))
+
+
+def _about(resource: Resource, message: str, left: Sequence[Planned]) -> str:
+    """With the resource that failed, and those after it that nothing was done for."""
+    about = message if message.startswith(resource.key) else f"{resource.key}: {message}"
+    return about + (f"; not tried: {', '.join(item.resource.key for item in left)}" if left else "")
 
 
 def _named(resource: Resource, reply: Reply) -> dict[str, str]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serverflow_actions import registry
 from serverflow_actions.config._kinds import check
 from serverflow_actions.kit import Refused
 
 from ..config.edit import Editor
-from ..errors import UsageError
+from ..errors import PlanChanged, UsageError
 from ..model.fleet import ConfigFile
 from ..model.result import CommandResult, Report
 from .actions import run_action
+from .config_lines import lost_ports, with_setting
 from .safe import USUAL, Safety
-from .stanza import edited, take_away
+from .stanza import AGAIN, edited, take_away, unless_changed
 from .workspace import Workspace
 
 Approve = Callable[[CommandResult], bool]
@@ -47,29 +48,34 @@ async def write(workspace: Workspace, kind: str, selector: str, content: str, ho
     values = {"content": content} if name else {"on": selector, "kind": kind, "content": content}
     name = name or _free_name(kind, selector, workspace.fleet.config)
 
+    lost = lost_ports(kind, content, {server: workspace.servers[server].port for server in workspace.select(selector)})
+
     def change(editor: Editor) -> None:
         editor.set_entry(_TABLE, name, values)
 
-    return await edited(
+    def noted(result: CommandResult) -> CommandResult:
+        matters = any(server.error or (server.reply and server.reply.changes) for server in result.servers)
+        return replace(result, notes=(*result.notes, lost)) if lost and matters else result
+
+    done = await edited(
         workspace,
-        change,
+        unless_changed(workspace, _TABLE, name, change),
         lambda key: key == _key(kind),
         selector,
         how.plan,
-        how.approve,
+        lambda planned: how.approve(noted(planned)),
         how.timeout_s,
         how.lock_wait_s,
         how.report,
         how.safety,
     )
+    return noted(done)
 
 
 async def set_keys(
     workspace: Workspace, kind: str, selector: str, settings: Mapping[str, str], how: How
 ) -> CommandResult:
     """Set single keys, and leave the rest of the file as it is."""
-    from .config_lines import with_setting
-
     content = await _present(workspace, kind, selector, how.report)
     for key, value in settings.items():
         content = with_setting(kind, content, key, value)
@@ -77,13 +83,20 @@ async def set_keys(
 
 
 async def edit(workspace: Workspace, kind: str, selector: str, revise: Revise, how: How) -> CommandResult:
-    """Let a person edit the file, again while its content may not stand there."""
+    """Let a person edit the file, again while its content may not stand there.
+
+    Raises PlanChanged when somebody else has changed the stanza in the meantime.
+    """
+    started = workspace.fleet.config.get(_stanza(workspace, kind, selector))
     before = await _present(workspace, kind, selector, how.report)
     content = revise(before, "")
     while content != before and (problem := problem_of(kind, content)):
         content = revise(content, problem)
     if content == before:
         return CommandResult(workspace.label, notes=("nothing changed",))
+    workspace.refresh()  # somebody may have taken long over it
+    if workspace.fleet.config.get(_stanza(workspace, kind, selector)) != started:
+        raise PlanChanged(f"fleet.toml has another {kind} file for {selector} than before the editor", hint=AGAIN)
     return await write(workspace, kind, selector, content, how)
 
 

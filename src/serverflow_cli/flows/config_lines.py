@@ -16,8 +16,13 @@ _FORMS: Mapping[str, tuple[str, str]] = {
 }
 
 
+#: Keys of sshd that may stand on several lines, and all count.
+_REPEATED = ("port", "listenaddress")
+
+
 def with_setting(kind: str, content: str, key: str, value: str) -> str:
-    """The text with that setting once: in the place of the first of that key, else at the end.
+    """The text with that setting once: in the place of the first of that key, else at the end. For a key that may be
+    repeated, `22,2222` are two lines.
 
     Raises UsageError for a kind without settings of that form.
     """
@@ -26,12 +31,30 @@ def with_setting(kind: str, content: str, key: str, value: str) -> str:
     behind, form = _FORMS[kind]
     # sshd alone reads keys without regard to case.
     pattern = re.compile(rf"[ \t]*{re.escape(key)}{behind}", re.I if kind == "sshd" else 0)
-    setting = form.format(key=key, value=value)
+    repeated = kind == "sshd" and key.lower() in _REPEATED
+    values = [part.strip() for part in value.split(",")] if repeated else [value]
+    settings = "\n".join(form.format(key=key, value=one) for one in values)
     lines = content.removesuffix("\n").split("\n") if content else []
     if kind == "journald" and "[Journal]" not in map(str.strip, lines):
         lines.append("[Journal]")
     found = [number for number, line in enumerate(lines) if pattern.match(line)]
     if not found:
-        return "\n".join([*lines, setting]) + "\n"
-    lines[found[0]] = setting
+        return "\n".join([*lines, settings]) + "\n"
+    lines[found[0]] = settings
     return "\n".join(line for number, line in enumerate(lines) if number not in found[1:]) + "\n"
+
+
+def lost_ports(kind: str, content: str, ports: Mapping[str, int]) -> str:
+    """What to do about servers whose SSH port, by name, sshd would no longer listen on; "" when there are none.
+
+    A text without `Port` leaves that to other files.
+    """
+    named = set(re.findall(r"^[ \t]*Port[ \t]+(\d+)", content, re.I | re.M)) if kind == "sshd" else set()
+    lost = {name: port for name, port in ports.items() if named and str(port) not in named}
+    if not lost:
+        return ""
+    old, new = next(iter(lost.values())), sorted(named, key=int)
+    return (
+        f"sshd would no longer listen where fleet.toml has {', '.join(lost)}: keep the old port beside the new one "
+        f"(Port={','.join([str(old), *new])}), change `port` in fleet.toml, then drop the old one"
+    )

@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..model.result import CommandResult, Report
 from ..plan.desired import FIREWALL, ROLE_RULES
 from .safe import USUAL, Safety
-from .stanza import edited, take_away
+from .stanza import edited, take_away, unless_changed
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def change_rules(
 
     return await edited(
         workspace,
-        change,
+        unless_changed(workspace, _TABLE, name, change),
         lambda key: key == FIREWALL,
         selector,
         plan,

@@ -70,10 +70,15 @@ def check_seal(workspace: Workspace) -> None:
 
 
 def put_away(workspace: Workspace, result: CommandResult) -> CommandResult:
-    """Seal what would be shown once into secrets.toml. What cannot be sealed is shown: it is kept nowhere else."""
+    """Seal what would be shown once into secrets.toml. What cannot be sealed is shown: it is kept nowhere else.
+
+    So is what counts only once somebody confirms the change: the file must not hold what may never come to be.
+    """
     servers, notes = [], list(result.notes)
     for server in result.servers:
-        if server.reply and server.reply.secrets:
+        if server.reply and server.reply.secrets and server.reply.outcome == "pending-confirm":
+            notes.append(f"not sealed, since it waits for confirmation on {server.name}: sf secret set, once it counts")
+        elif server.reply and server.reply.secrets:
             names, kept = _put_away(workspace, server.reply.secrets, server.name)
             notes += [f"sealed into secrets.toml: sf secret show {name}" for name in names]
             server = ServerResult(server.name, replace(server.reply, secrets=kept), server.error)

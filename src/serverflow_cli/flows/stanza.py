@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +13,22 @@ from serverflow_actions.kit.spec import Action
 
 from ..config.edit import Editor, edit, take_back
 from ..config.load import parse, read_text
-from ..errors import ConfigError, RolledBack, SfError, UsageError
+from ..errors import ConfigError, OutcomeUnknown, PlanChanged, RolledBack, SfError, UsageError
 from ..model.ids import new_ulid
-from ..model.result import CommandResult, Reply, Report, Request
+from ..model.result import CommandResult, Reply, Report, Request, ServerResult
 from ..plan.desired import file_key
 from . import safe
 from .apply import apply_resources
 from .safe import USUAL, Safety, safety_of
+from .sending import Sending
 from .workspace import Workspace
 
 if TYPE_CHECKING:
+    from ..plan.resource import Resource
     from ..rpc.hello import Link
 
 Approve = Callable[[CommandResult], bool]
+AGAIN = "look at it, and run this again"
 
 
 async def run_stanza(
@@ -47,14 +50,15 @@ async def run_stanza(
             workspace, action, selector, params, plan, approve, timeout_s or action.timeout, lock_wait_s, report, safety
         )
     name = str(params["name"])
+    values = _values(workspace, action, name, selector, params)
 
     def change(editor: Editor) -> None:
-        editor.set_entry(action.table, name, _values(workspace, action, name, selector, params))
+        editor.set_entry(action.table, name, values)
 
     key = f"{action.area}.{name}"
     return await edited(
         workspace,
-        change,
+        unless_changed(workspace, action.table, name, change),
         lambda resource_key: resource_key == key,
         selector,
         plan,
@@ -123,23 +127,29 @@ async def edited(
     report: Report,
     safety: Safety,
 ) -> CommandResult:
-    """Plan against the edited text first; the file is written once the plan was approved, before the servers change."""
+    """Plan against the edited text first; the file is written once the plan was approved, before the servers change.
+
+    Raises PlanChanged when the file asks for something else by then.
+    """
     from ..plan.desired import resources
+
+    names = set(workspace.select(selector))
+
+    def wanted_by(text: str) -> list[Resource]:
+        return [found for found in resources(parse(text)) if meant(found.key) and found.server in names]
 
     editor = Editor(read_text(workspace.folder.fleet_toml))
     change(editor)
-    names = set(workspace.select(selector))
-    wanted = [
-        resource for resource in resources(parse(editor.text)) if meant(resource.key) and resource.server in names
-    ]
-
+    wanted = wanted_by(editor.text)
     texts: list[str] = []
 
     def write() -> None:
         with edit(workspace.folder) as real:
-            texts.append(real.text)
+            before = real.text
             change(real)
-            texts.append(real.text)
+            if wanted_by(real.text) != wanted:
+                raise PlanChanged("fleet.toml was changed since this was planned", hint=AGAIN)
+            texts.extend((before, real.text))
         workspace.refresh()
 
     result = await apply_resources(
@@ -153,19 +163,47 @@ async def edited(
         timeout_s=timeout_s,
         safety=safety,
     )
-    return _with_rolled_back(workspace, result, texts)
+    return _with_file(workspace, result, texts)
 
 
-def _with_rolled_back(workspace: Workspace, result: CommandResult, texts: Sequence[str]) -> CommandResult:
-    """What has gone back on all servers must not come again with the next `sf apply`: the file goes back too."""
-    back = [server.name for server in result.servers if isinstance(server.error, RolledBack)]
-    if not back or not texts or texts[0] == texts[1]:
+def unless_changed(
+    workspace: Workspace, table: str, name: str, change: Callable[[Editor], None]
+) -> Callable[[Editor], None]:
+    """`change`, for a text in which that stanza is what it is in the fleet that we have read: what was decided by that
+    would undo what somebody else has written meanwhile. Raises PlanChanged.
+    """
+    known = getattr(workspace.fleet, table).get(name)
+
+    def checked(editor: Editor) -> None:
+        if getattr(parse(editor.text), table).get(name) != known:
+            what = "was changed in" if known is not None else "has come into"
+            raise PlanChanged(f"{table}.{name} {what} fleet.toml meanwhile", hint=AGAIN)
+        change(editor)
+
+    return checked
+
+
+def _with_file(workspace: Workspace, result: CommandResult, texts: Sequence[str]) -> CommandResult:
+    """`texts` are the file before and after. What no server has must not come with the next `sf apply`: then the file
+    goes back too. What only some of them have stays, and is told.
+    """
+    without = [server for server in result.servers if server.error and not isinstance(server.error, OutcomeUnknown)]
+    if not without or not texts:
         return result
-    note = f"fleet.toml keeps it, so the next sf apply tries it again on {', '.join(back)}"
-    if len(back) == len(result.servers) and take_back(workspace.folder, texts[0], texts[1]):
+    note = f"fleet.toml keeps it; the next sf apply makes it again on {', '.join(server.name for server in without)}"
+    if texts[0] != texts[1] and len(without) == len(result.servers) and not any(map(_has_part, without)):
+        try:
+            if take_back(workspace.folder, texts[0], texts[1]):
+                note = "fleet.toml is as it was before, too"
+        except SfError as error:
+            note += f": it could not be taken back ({error.message})"
         workspace.refresh()
-        note = "fleet.toml is as it was before, too"
     return replace(result, notes=(*result.notes, note))
+
+
+def _has_part(server: ServerResult) -> bool:
+    """Whether a change broke in the middle, and what it had done by then stands."""
+    return bool(server.reply and server.reply.changes) and not isinstance(server.error, RolledBack)
 
 
 def _values(
@@ -239,7 +277,7 @@ async def take_away(
     if confirm_s and not plan:
         safety = safe.with_checks(workspace, safety)
     request = Request(action.name, dict(params), timeout_s=timeout_s, lock_wait_s=lock_wait_s, confirm_s=confirm_s)
-    op_id = new_ulid()
+    op_id, sending = new_ulid(), Sending(report)
     async with workspace.caller() as caller:
         bases: dict[str, str] = {}
 
@@ -262,20 +300,29 @@ async def take_away(
         async def work(link: Link) -> Reply:
             base = {"resource": key, "from": bases[link.name], "to": ""}
             mine = replace(request, plan_sha256=approved[link.name], base=base)
-            return await safe.call(caller, link, mine, op_id, action.version, report, safety)
+            return await safe.call(caller, link, mine, op_id, action.version, sending, safety)
 
         ran = {s.name: s for s in await workspace.on_all(list(approved), work, report)}
-        done = CommandResult(workspace.label, op_id, tuple(ran.get(s.name, s) for s in planned.servers))
+        done = CommandResult(workspace.label, sending.id_of(op_id), tuple(ran.get(s.name, s) for s in planned.servers))
     if not stanzas:
         return done
     if done.error:
-        left = ", ".join(server.name for server in done.failures)
-        kept = (f"{table}.{name} stays in fleet.toml until it is gone from {left} too" for table, name in stanzas)
-        return replace(done, notes=tuple(kept))
+        return replace(done, notes=tuple(note for table, name in stanzas for note in _kept(f"{table}.{name}", done)))
     with edit(workspace.folder) as editor:
         for table, name in stanzas:
             editor.remove_entry(table, name)
     return done
+
+
+def _kept(stanza: str, done: CommandResult) -> Iterator[str]:
+    """Why the stanza is not taken out yet, and when it will be."""
+    waiting = [s.name for s in done.failures if s.error and s.error.code == "pending-confirm"]
+    left = [s.name for s in done.failures if s.name not in waiting]
+    if left:
+        yield f"{stanza} stays in fleet.toml until it is gone from {', '.join(left)} too"
+    if waiting:
+        where = f" on {', '.join(waiting)}"
+        yield f"once it is confirmed{where}, run this again: only then {stanza} leaves fleet.toml"
 
 
 def _check_removal(workspace: Workspace, action: Action, name: str, on: str, names: list[str]) -> None:

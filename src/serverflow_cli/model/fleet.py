@@ -207,7 +207,7 @@ class Route(Stanza):
 
 
 class Checks(Stanza):
-    """What must hold on the selected servers before a safe change, and after it, or it is undone."""
+    """What must hold on the selected servers after a safe change as it did before, or the change is undone."""
 
     on: fields.Selector
     expect: Annotated[tuple[fields.Check, ...], Field(min_length=1)]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import product
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from ..model import selector
 from .resource import Resource
+
+if TYPE_CHECKING:
+    from ..model.fleet import Fleet
 
 #: What an action listens on when the stanza names no port.
 _DEFAULT_PORTS = {"redis.create": 6379}
@@ -45,14 +52,18 @@ def check_kinds(resources: Sequence[Resource]) -> None:
         raise PlanError("\n".join(problems))
 
 
-def check_rules(resources: Sequence[Resource]) -> None:
-    """Raise PlanError when the firewall stanzas of a server both allow and deny the same."""
-    problems = [
-        f"{resource.server}: its firewall stanzas both allow and deny {rule}"
-        for resource in resources
-        if resource.action == "firewall.set"
-        for rule in resource.params["allow"]
-        if rule in resource.params["deny"]
-    ]
+def check_rules(fleet: Fleet) -> None:
+    """Raise PlanError, naming both stanzas, when one allows on a server what another one, or itself, denies there."""
+    names = {stanza.on: selector.resolve(fleet.servers, stanza.on) for stanza in fleet.firewall.values()}
+    problems, ways_out = [], []
+    for (allowing, ours), (denying, theirs) in product(fleet.firewall.items(), repeat=2):
+        both = [name for name in names[ours.on] if name in names[theirs.on]]
+        for rule in ours.allow if both else ():
+            if rule in theirs.deny:
+                problems.append(
+                    f"{', '.join(both)}: firewall.{allowing} allows {rule}, and firewall.{denying} denies it"
+                )
+                places = dict.fromkeys((ours.on, theirs.on))
+                ways_out.append(" or ".join(f"sf firewall remove {rule} --on {shlex.quote(on)}" for on in places))
     if problems:
-        raise PlanError("\n".join(problems))
+        raise PlanError("\n".join(problems), hint="\n".join(ways_out))

@@ -44,7 +44,7 @@ def resources(fleet: Fleet) -> list[Resource]:
     ]
     check_ports(found)
     check_kinds(found)
-    check_rules(found)
+    check_rules(fleet)
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from serverflow_actions.kit.change import from_json
 
-from ..errors import OutcomeUnknown, SfError, TrustError, Unreachable, from_code
+from ..errors import Locked, OutcomeUnknown, SfError, TrustError, Unreachable, from_code
 from ..model.result import Reply, Report, Request
 from ..transport.frames import ConnectionLost, framed
 from ..transport.ssh import Connector, Exec
@@ -37,12 +37,15 @@ UPDATE_S = 300
 GRACE_S = 30
 #: Two root keys' holders signed at once, and each brought theirs to some servers.
 OTHER_TRUST = "it has another trust version {version} than this fleet folder: sign the next one (sf trust renew)"
+#: Between two looks whether a safe change still waits on the server.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.3, 2.0
 GOOD = ("done", "unchanged", "rolled-back")
 #: Beside what the server says: an older one cannot know what a newer client may have meant.
 _HINTS = {
     "bad-frame": "sf and the server's runner do not understand each other: sf server update; else update sf",
     "unknown-action": "sf registry diff shows whether the fleet's bundle has it",
     "action-version": "sf registry diff shows which side is behind",
+    "pending-change": "sf safe status; then sf safe confirm OP or sf safe rollback OP --on SERVER",
 }
 
 
@@ -88,9 +91,41 @@ class Caller:
     async def call(self, link: Link, request: Request, op_id: str, version: int, report: Report) -> Reply:
         """Run one action. `version` is the action's version that we know.
 
-        Raises SfError: TrustError for what the pins or the server refuse, ActionFailed for what failed there,
-        OutcomeUnknown when the connection was lost after the command was sent.
+        Raises SfError: TrustError for what the pins or the server refuse, ActionFailed for what failed there, Locked
+        when somebody else is at work there for longer than `lock_wait_s`, OutcomeUnknown when the connection was lost
+        after the command was sent.
         """
+        end = _now() + request.lock_wait_s
+        while True:
+            try:
+                return await self._call(link, request, op_id, version, report)
+            except Locked as error:
+                # A server's own lock is not held until then: else nobody could confirm.
+                if error.code != "pending-change" or _now() + FIRST_PAUSE_S >= end:
+                    raise
+            await asyncio.sleep(FIRST_PAUSE_S)
+            await self.wait_for_turn(link, end - _now(), report)
+
+    async def wait_for_turn(self, link: Link, wait_s: float, report: Report) -> None:
+        """Until no safe change waits for confirmation there: it ends, at its deadline by itself.
+
+        Raises Locked when one still waits after `wait_s` seconds.
+        """
+        end, pause = _now() + wait_s, FIRST_PAUSE_S
+        while pending := (await self.greet(link)).pending:
+            left = end - _now()
+            if left <= 0:
+                raise Locked(
+                    f"a safe change waits for confirmation: {pending}",
+                    server=link.name,
+                    code="pending-change",
+                    hint=_hint("pending-change", link, pending),
+                )
+            report({"t": "step", "server": link.name, "doing": f"waiting for the safe change {pending} to end"})
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def _call(self, link: Link, request: Request, op_id: str, version: int, report: Report) -> Reply:
         # Check mode changes nothing on a server, not even what it trusts.
         async with self._session(link, None if request.mode == "plan" else report) as (channel, greeting, nonce):
             notes = self._notes(greeting, request)
@@ -113,7 +148,7 @@ class Caller:
                 raise
         _check_echo(answer.body, link, body, greeting, nonce, request, op_id)
         self._keep(link, answer)
-        return _reply(answer, link, op_id, notes)
+        return _reply(answer, link, op_id, notes, greeting.pending)
 
     async def push(
         self, link: Link, body: bytes, blobs: Sequence[bytes], content: Sequence[bytes], report: Report
@@ -130,7 +165,7 @@ class Caller:
                 ) from None
         _check_echo(answer.body, link, body, greeting, nonce, None, "")
         self._keep(link, answer)
-        return _reply(answer, link, "", ())
+        return _reply(answer, link, "", (), "")
 
     async def greet(self, link: Link) -> Hello:
         """A HELLO and nothing else."""
@@ -188,7 +223,8 @@ class Caller:
         ours = (self._operator.trust_version, self._operator.trust_sha256)
         if greeting.trust_version == ours[0] and greeting.trust_sha256 != ours[1]:
             notes.append(OTHER_TRUST.format(version=ours[0]))
-        if greeting.pending and greeting.pending != request.params.get("op"):  # this very call may confirm it
+        # This very call may confirm it, or be there to tell of it.
+        if greeting.pending and greeting.pending != request.params.get("op") and request.action != "safe.status":
             notes.append(f"a safe change waits for confirmation there: {greeting.pending}")
         return tuple(notes)
 
@@ -355,11 +391,20 @@ def _unknown(link: Link, op_id: str, request: Request, error: Exception) -> SfEr
     )
 
 
-def _reply(answer: _Answer, link: Link, op_id: str, notes: tuple[str, ...]) -> Reply:
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _hint(code: str, link: Link, pending: str) -> str:
+    """`pending` is the safe change that waits there, "" for none that we know of."""
+    return _HINTS.get(code, "").replace("SERVER", link.name).replace("OP", pending or "OP")
+
+
+def _reply(answer: _Answer, link: Link, op_id: str, notes: tuple[str, ...], pending: str) -> Reply:
     body = answer.body
     if body["outcome"] not in GOOD or body["code"]:  # with a code, "rolled-back" is of a change that has failed
         code = str(body["code"]) or str(body["outcome"])
-        failure = from_code(code, str(body["message"]), server=link.name, hint=_HINTS.get(code, ""))
+        failure = from_code(code, str(body["message"]), server=link.name, hint=_hint(code, link, pending))
         # What was made counts, once it is confirmed.
         shown = answer.shown if body["outcome"] == "pending-confirm" else {}
         failure.reply = Reply(

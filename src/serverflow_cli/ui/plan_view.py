@@ -17,29 +17,32 @@ _DIFF_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 def print_changes(terminal: Terminal, servers: Sequence[ServerResult], stream: TextIO, *, planned: bool) -> None:
     """The changes of each group of servers that would be, or were, changed alike."""
-    for names, outcome, changes in fold(servers):
-        heading = f"{', '.join(names)}: {_summary(outcome, changes, planned)}"
+    for names, summary, changes in _fold(servers, planned):
+        heading = f"{', '.join(names)}: {summary}"
         print(terminal.style(heading, "bold", stream), file=stream)
         for change in changes:
             for line in _change_lines(terminal, change, stream):
                 print(f"  {line}", file=stream)
 
 
-def fold(servers: Sequence[ServerResult]) -> list[tuple[list[str], str, tuple[Change, ...]]]:
-    """Servers with the same outcome and the same changes together, in the order in which they first appear."""
+def _fold(servers: Sequence[ServerResult], planned: bool) -> list[tuple[list[str], str, tuple[Change, ...]]]:
+    """Servers with the same summary and the same changes together, in the order in which they first appear."""
     groups: dict[str, tuple[list[str], str, tuple[Change, ...]]] = {}
     for server in servers:
         if server.reply:
-            key = repr((server.outcome, server.reply.changes))
-            groups.setdefault(key, ([], server.outcome, server.reply.changes))[0].append(clean(server.name))
+            summary = _summary(server, server.reply.changes, planned)
+            key = repr((summary, server.reply.changes))
+            groups.setdefault(key, ([], summary, server.reply.changes))[0].append(clean(server.name))
     return list(groups.values())
 
 
-def _summary(outcome: str, changes: Sequence[Change], planned: bool) -> str:
+def _summary(server: ServerResult, changes: Sequence[Change], planned: bool) -> str:
+    if planned and server.error:
+        return "cannot be planned"
     if not changes:
-        return "no changes" if planned or outcome == "unchanged" else clean(outcome)
+        return "no changes" if planned or server.outcome == "unchanged" else clean(server.outcome)
     count = f"{len(changes)} change{'s' if len(changes) > 1 else ''}"
-    return count if planned else f"{clean(outcome)}, {count}"
+    return count if planned else f"{clean(server.outcome)}, {count}"
 
 
 def _change_lines(terminal: Terminal, change: Change, stream: TextIO) -> Iterator[str]:

@@ -27,10 +27,9 @@ class Progress:
         self._in_flight: dict[str, str] = {}
         self._drawn = 0
         self._paused = False
-        #: The operation that servers were last asked to run, whether it is a safe change, and all servers that were
-        #: heard of.
-        self.op = ""
-        self.safe = False
+        #: What servers are at: the operation, and whether it is a safe change that nobody has confirmed.
+        self.begun: dict[str, tuple[str, bool]] = {}
+        #: All servers that were heard of.
         self.servers: set[str] = set()
 
     def report(self, event: Mapping[str, Any]) -> None:
@@ -40,11 +39,13 @@ class Progress:
         if server:
             self.servers.add(server)
         if kind == "op":
-            self.op, self.safe = str(event.get("op", "")), bool(event.get("safe"))
+            self.begun[server] = (str(event.get("op", "")), bool(event.get("safe")))
         elif kind == "note":
             self._line("sf: note: " + (f"{clean(server)}: " if server else "") + clean(text))
         elif self._verbose and text:
             self._line(f"{clean(server) or 'sf'}: {clean(text)}")
+        if kind in ("confirmed", "done"):
+            self.begun.pop(server, None)
         if kind == "done":
             self._in_flight.pop(server, None)
         elif server and text and kind != "note":

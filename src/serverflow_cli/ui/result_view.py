@@ -32,15 +32,15 @@ def print_result(terminal: Terminal, result: CommandResult, *, changes: bool, pl
 
 
 def print_error(terminal: Terminal, error: SfError, server: str = "") -> None:
-    """`sf: error: web1: …` and, where there is one, `sf: hint: …`."""
+    """`sf: error: web1: …` and `sf: hint: …` for each way out."""
     name = clean(server or error.server)
     label = terminal.style("error:", "red", terminal.stderr)
     first, *others = error.message.splitlines() or [""]
     terminal.err(f"sf: {label} " + (f"{name}: " if name else "") + clean(first))
     for line in others:
         terminal.err(f"  {clean(line)}")
-    if error.hint:
-        terminal.err(f"sf: {terminal.style('hint:', 'cyan', terminal.stderr)} {clean(error.hint)}")
+    for hint in error.hint.splitlines():
+        terminal.err(f"sf: {terminal.style('hint:', 'cyan', terminal.stderr)} {clean(hint)}")
 
 
 def print_note(terminal: Terminal, note: str, server: str = "") -> None:

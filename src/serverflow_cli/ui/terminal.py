@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TextIO
 
+from .text import clean, clean_block
+
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -44,6 +46,13 @@ class Terminal:
 
     def err(self, text: str = "") -> None:
         print(text, file=self.stderr, flush=True)
+
+    def text(self, text: str, heading: str = "") -> None:
+        """Text of several lines as it is, but for what could drive the terminal; below a heading as head(1) has it."""
+        if heading:
+            self.out(f"==> {clean(heading)} <==")
+        if text:
+            self.out(clean_block(text).removesuffix("\n"))
 
     def style(self, text: str, style: str, stream: TextIO) -> str:
         """`text` in a colour or weight where `stream` can show it."""

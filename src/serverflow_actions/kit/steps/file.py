@@ -16,7 +16,7 @@ from ..undo import Footprint
 DIFF_LIMIT = 64 * 1024
 
 _HIDDEN = "(secret)"
-_BY_HAND = "changed by hand since sf wrote it: that version is kept in /var/lib/serverflow/kept"
+_BY_HAND = "changed by hand since sf wrote it: that version will be kept in /var/lib/serverflow/kept"
 #: Who has to read files again once they are put back.
 _READERS = {"/etc/systemd/system/": "daemon-reload", "/etc/ssh/sshd_config.d/": "reload-ssh"}
 

@@ -28,7 +28,7 @@ class Hostname:
         host.machine_do("hostname", self.name)
 
     def footprint(self, _: Probe) -> Footprint:
-        return Footprint(paths=("/etc/hostname", "/etc/hosts"), after=("hostname",))
+        raise irreversible("systemd reads the host name at a restart, before anything could be put back")
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,13 @@ class Reload:
     one that a crash has cut off is made up for by the next change only: enough where the change is a safe one, which
     puts the file back after a crash. A unit that does not run is not reloaded: it reads the file when it starts.
 
-    `values` are the kernel's that a restart of systemd-sysctl.service sets, as paths below /proc/sys; `after` is what
-    is done once the file was put back (undo.Footprint).
+    `after` is what is done once the file was put back (undo.Footprint).
     """
 
     unit: str
     verb: str
     file: File
     due: bool
-    values: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
 
     def check(self, probe: Probe) -> Change | None:
@@ -50,4 +48,4 @@ class Reload:
     def footprint(self, probe: Probe) -> Footprint:
         # What did not run is stopped again. What ran hears by `after`: a restart would set more values than ours.
         stopped = probe.unit(self.unit).active not in _RUNNING
-        return Footprint(paths=self.values, units=(self.unit,) if stopped else (), after=self.after)
+        return Footprint(units=(self.unit,) if stopped else (), after=self.after)
