@@ -29,13 +29,14 @@ async def on_all(
         async with gate:
             report({"t": "connect", "server": link.name})
             try:
-                return ServerResult(link.name, await work(link))
+                result = ServerResult(link.name, await work(link))
             except SfError as error:
                 error.server = error.server or link.name
-                return ServerResult(link.name, reply_of(error), error)
+                result = ServerResult(link.name, reply_of(error), error)
             except Exception as error:  # a bug that one server brings out must not cost the others their results
-                return ServerResult(link.name, error=InternalError(error, server=link.name))
-            finally:
-                report({"t": "done", "server": link.name})
+                result = ServerResult(link.name, error=InternalError(error, server=link.name))
+            # Not when cancelled: what was asked of the server goes on there, and Ctrl-C says so.
+            report({"t": "done", "server": link.name})
+            return result
 
     return tuple(await asyncio.gather(*(one(link) for link in links)))
