@@ -132,7 +132,7 @@ def test_revocation_closes_the_login_too(
     ana.run("key", "revoke", "ci", "--yes")
     assert "Permission denied" in says()
     assert code(deployed, "service", "restart", "cron", "--on", "web1", "--yes") == (4, "ssh-key-refused")
-    assert "ci" not in (ana.fleet / "fleet.toml").read_text()
+    assert '"ci"' not in (ana.fleet / "fleet.toml").read_text()
 
 
 def test_a_deploy_key_is_rotated_without_a_gap(ana: Operator, deployed: Operator) -> None:

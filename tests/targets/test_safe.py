@@ -406,7 +406,7 @@ def test_what_others_wrote_meanwhile_is_kept_and_told(victim: Victim, settings: 
     assert path in told and f"{STATE}/kept/" in told
     kept = told.split(" kept as ")[1]
     assert target.run("cat", kept).stdout == "colour = green\n"
-    assert target.run("stat", "-c", "%a %U", kept).stdout == "600 root\n"
+    assert target.run("stat", "-c", "%a %U", kept, f"{STATE}/kept").stdout == "640 shop\n700 root\n"
     assert kept in victim.operator.run("safe", "show", op, "--on", "victim").stdout
 
 
