@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from serverflow_cli.model.result import Reply
-from serverflow_cli.rpc.hello import Link
 from serverflow_cli.rpc.fanout import on_all
+from serverflow_cli.rpc.hello import Link
 
 
 def link(name: str) -> Link:
