@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import applied
+import armed
 import authorise
 import blobs
 import chain
 import core
 import layout
 import receipt
-import safe
 import store
 from channel import PROGRESS_LIMIT
 from messages import Command, Denied
@@ -95,8 +95,8 @@ def perform(session: Session, request: Request) -> None:
 
 def _check_possible(request: Request) -> None:
     command, entry = request.command, request.entry
-    if safe.pending() and command.action not in _ALWAYS:
-        raise Denied("pending-change", f"a safe change waits for confirmation: {safe.pending()}")
+    if armed.pending() and command.action not in _ALWAYS:
+        raise Denied("pending-change", f"a safe change waits for confirmation: {armed.pending()}")
     check_safe(command, entry)
     is_core = entry["profile"] == "core"
     if is_core and command.plan_sha256 not in (None, core.forecast(command.action)["plan_sha256"]):
@@ -135,7 +135,7 @@ def _core(session: Session, request: Request, params: dict[str, Any], lock: int)
     op_id, action = request.command.op_id, request.command.action
     try:
         outcome, data = core.perform(action, params, core.Asker(session.channel.tell, op_id, lock))
-        waits = safe.status() if outcome == "pending-confirm" else None
+        waits = armed.status() if outcome == "pending-confirm" else None
         body = receipt.build(request.about, outcome, data=data, safe=waits)
     except Denied as denial:
         body = receipt.build(request.about, "failed", code=denial.code, message=denial.message)
@@ -258,7 +258,7 @@ def _answer_burned(session: Session, request: Request) -> None:
 
 def _broken_off(about: dict[str, Any], op_id: str) -> dict[str, Any]:
     """The receipt of what ended without one. A rollback that is at work is waited for."""
-    waits, is_back = safe.still_pending(op_id), safe.was_rolled_back(op_id)
+    waits, is_back = armed.still_pending(op_id), armed.was_rolled_back(op_id)
     if is_back and not waits:
         return _went_back(about, op_id)
     message = "the server stopped in the middle; look at its state before you go on"

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Callable, NamedTuple
 
 import applied
+import armed
 import chain
 import layout
 import safe
@@ -124,7 +125,7 @@ def receipt_parts(frame: bytes) -> tuple[bytes, bytes]:
 
 
 def _safe_status(params: Mapping[str, Any], asker: Asker) -> Answer:
-    return "done", {"pending": safe.status()}
+    return "done", {"pending": armed.status()}
 
 
 def _safe_confirm(params: Mapping[str, Any], asker: Asker) -> Answer:

@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, HERE)
 
 import applied  # noqa: E402  (the folder has to be on the path first: python3 -IS)
+import armed  # noqa: E402
 import chain  # noqa: E402
 import layout  # noqa: E402
 import receipt  # noqa: E402
@@ -55,7 +56,7 @@ def finish(run: Run, end: dict[str, Any]) -> dict[str, Any]:
         data=end["data"],
         plan_sha256=end["plan_sha256"],
         base=_base(job, code or ("pending" if run.safely.armed else "")),
-        safe=safe.status() if outcome == "pending-confirm" else None,
+        safe=armed.status() if outcome == "pending-confirm" else None,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-import safe
+import armed
 import segments
 
 _LINES = 5000
@@ -67,7 +67,7 @@ def _told(receipt: dict[str, Any], end: _End) -> dict[str, Any]:
 
 def _safe_changes() -> Iterator[tuple[dict[str, Any], _End]]:
     """Receipts of safe changes, newest first, each once and with its end."""
-    pending = safe.pending()
+    pending = armed.pending()
     # Not in the same pass: the receipt of what was cut off is written when somebody asks for it, maybe after its end.
     # Whoever ends a change once more changes nothing: the oldest counts, and comes last.
     ends = dict(filter(None, map(_ended_by, _receipts())))

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import hidden
 import layout
-from safe import told
+from units import told
 
 _WAIT_S = 10
 #: Stopped, stopped by a tracer, dead: states of proc_pid_stat(5) in which a process runs no code of its own.

@@ -14,6 +14,7 @@ import layout
 import safe
 import store
 from messages import Denied
+from units import told
 
 Answer = tuple[str, dict[str, Any]]
 CONFIRM_S = 120
@@ -95,7 +96,7 @@ def _active() -> str:
     try:
         said = _run("sshd", "-T", "-C", f"user={layout.LOGIN_USER},host=localhost,addr=127.0.0.1")
     except (OSError, subprocess.SubprocessError) as error:
-        raise Denied("unsupported", f"sshd's configuration cannot be read: {safe.told(error)}") from None
+        raise Denied("unsupported", f"sshd's configuration cannot be read: {told(error)}") from None
     settings = [line.split(" ", 1) for line in said.splitlines() if " " in line]
     values: dict[str, list[str]] = {}
     for keyword, value in settings:

@@ -16,10 +16,10 @@ from typing import Any
 import chain
 import hostkey
 import layout
-import safe
 import store
 from messages import Denied
 from signing import PROOF, Identity
+from units import told
 
 Answer = tuple[str, dict[str, Any]]
 
@@ -38,7 +38,7 @@ def perform(params: Mapping[str, Any], op_id: str) -> Answer:
             return _prepare()
         return _activate(key, op_id) if stage == "activate" else _discard()
     except (OSError, subprocess.SubprocessError) as error:
-        raise Denied("action-failed", f"nothing was changed: {safe.told(error)}") from error
+        raise Denied("action-failed", f"nothing was changed: {told(error)}") from error
 
 
 def _prepare() -> Answer:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 import layout
+import restore
 import snapshots
 import store
 import units
@@ -144,7 +145,7 @@ class Rollback:
         if self._is_others(entry):
             self._make_way(path)
         try:
-            with_room(lambda: snapshots.put_back(entry))
+            with_room(lambda: restore.put_back(entry))
         except OSError as error:
             if is_full(error):
                 raise

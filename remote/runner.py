@@ -44,16 +44,16 @@ def serve(session: Session) -> None:
 
 def local(arguments: list[str]) -> None:
     """What timers, the boot unit and an update start. Not reachable through sudo: its rule allows no arguments."""
-    import safe
+    import armed
     import trust_store
     import units
 
     if arguments[0] == "rollback" and len(arguments) == 2:
         _roll_back(arguments[1])
     elif arguments == ["boot"]:
-        if safe.pending():
+        if armed.pending():
             # Not so a later attempt: by then systemd-sysctl has run, and units have started.
-            _roll_back(safe.pending(), at_boot=units.is_booting())
+            _roll_back(armed.pending(), at_boot=units.is_booting())
         # A crash may have come between a new trust file and the login keys that follow from it.
         trust_store.repair_login_keys()
     elif arguments == ["renew-boot-unit"]:

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import armed
+import arming
 import boot
 import cascades
 import declared
@@ -19,6 +21,7 @@ import written
 from sandbox import expand
 from serverflow_actions.kit import grammar
 from serverflow_actions.kit.host import HostError
+from units import told
 
 #: What the broker writes itself, by the declared power.
 _BY_POWER = {
@@ -64,7 +67,7 @@ class Safely:
         try:
             boot.keep()  # a restart is to undo it too; a bundle before this one may have installed another unit
         except (OSError, subprocess.SubprocessError) as error:
-            raise HostError(f"the unit that undoes changes at boot cannot be installed: {safe.told(error)}") from error
+            raise HostError(f"the unit that undoes changes at boot cannot be installed: {told(error)}") from error
         # Before the countdown: it may take its time.
         self._broken = validate.broken([*paths, *trees, *aside])
         try:
@@ -110,7 +113,7 @@ class Safely:
         if not self.armed or path not in self._aside:
             raise HostError(f"{path} was not armed to be put aside")
         try:
-            snapshots.move_aside(path, safe.aside_of(self._op_id, path))
+            snapshots.move_aside(path, arming.aside_of(self._op_id, path))
         except OSError as error:
             raise HostError(f"{path} cannot be moved away: {error.strerror}") from error
 
@@ -153,6 +156,6 @@ class Safely:
         """
         try:
             said = safe.taken_back(self._op_id)
-            return safe.was_rolled_back(self._op_id) and not safe.still_pending(self._op_id), said
+            return armed.was_rolled_back(self._op_id) and not armed.still_pending(self._op_id), said
         except Exception as error:
             return False, f"it goes back at the deadline: {type(error).__name__}: {error}"[:500]

@@ -135,9 +135,9 @@ def safe_change() -> Pending | None:
     """
     names = os.listdir(layout.SAFE)
     if "pending" in names:
-        import safe
+        import armed
 
-        found = safe.pending_key()
+        found = armed.pending_key()
         if found:
             return Pending(*found)
     folders = [name for name in names if os.path.isdir(f"{layout.SAFE}/{name}")]

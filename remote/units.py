@@ -36,6 +36,12 @@ def run(argv: Sequence[str], timeout: int = _PROGRAM_S) -> subprocess.CompletedP
     )
 
 
+def told(error: BaseException) -> str:
+    """What a program said that failed, else the error itself."""
+    said = getattr(error, "stderr", None) or b""
+    return said.decode("utf-8", "replace").strip()[-300:] or str(error)
+
+
 def is_booting() -> bool:
     """Whether systemd has not yet started what every service waits for (basic.target in bootup(7))."""
     return run(["systemctl", "is-active", "--quiet", "basic.target"]).returncode != 0

@@ -7,17 +7,18 @@ import shutil
 import subprocess
 from typing import Any
 
+import armed
 import authorise
 import chain
 import layout
 import receipt
-import safe
 import store
 import trust_store
 from channel import upload_deadline
 from messages import Bundle, Denied, Role, Trust
 from request import check_disk
 from session import Session, log
+from units import told
 from verify import Refused, Signed
 
 _WAIT_S = 30
@@ -93,7 +94,7 @@ def take_bundle(session: Session, signed: Signed) -> None:
 
 def _not_while_a_change_waits() -> None:
     """What undoes it was laid down by this runner. Raises Denied."""
-    op_id = safe.pending()
+    op_id = armed.pending()
     if op_id:
         raise Denied("pending-change", f"a safe change waits for confirmation: {op_id}")
 
@@ -106,7 +107,7 @@ def _renew_boot_unit() -> None:
             argv, stdin=subprocess.DEVNULL, env=layout.ENVIRONMENT, check=True, capture_output=True, timeout=120
         )
     except (OSError, subprocess.SubprocessError) as error:
-        log(f"the boot unit was not renewed: {safe.told(error)}")
+        log(f"the boot unit was not renewed: {told(error)}")
 
 
 def _newer(session: Session, signed: Signed) -> Bundle:

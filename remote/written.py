@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import layout
+import restore
 import snapshots
 import store
 
@@ -83,7 +84,7 @@ def _kept_name(path: str) -> str:
     """A new name in the folder of what is kept, where the oldest make room."""
     os.makedirs(layout.KEPT, mode=0o700, exist_ok=True)
     for name in sorted(os.listdir(layout.KEPT))[: 1 - _KEPT]:
-        snapshots.put_back({"path": f"{layout.KEPT}/{name}", "type": "tree"})
+        restore.put_back({"path": f"{layout.KEPT}/{name}", "type": "tree"})
     label = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[:60]
     return f"{layout.KEPT}/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}-{label}"
 

@@ -226,7 +226,7 @@ MUTATIONS: dict[str, Mutation] = {
         11,
         (
             (
-                "safe.py",
+                "arming.py",
                 "for entry in _entries(op_id, footprint)",
                 "for entry in ()",
             ),
@@ -237,7 +237,7 @@ MUTATIONS: dict[str, Mutation] = {
         11,
         (
             (
-                "safe.py",
+                "arming.py",
                 "subprocess.run(argv, env=layout.ENVIRONMENT, check=True, capture_output=True, timeout=seconds)",
                 "pass",
             ),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import armed
 import chain
 import changes
 import executor
@@ -121,13 +122,13 @@ def new(server: Path, name: str = "file", text: str = "new") -> list[str]:
 
 def test_what_a_safe_change_does_and_waits_for(server: Path) -> None:
     body = ended(server, arm(server), new(server), changed(server), DONE)
-    assert (body["outcome"], body["safe"]["op_id"], safe.pending()) == ("pending-confirm", OP, OP)
+    assert (body["outcome"], body["safe"]["op_id"], armed.pending()) == ("pending-confirm", OP, OP)
     assert written.known() == {}
 
 
 def test_without_anything_to_change_nothing_is_armed(server: Path) -> None:
     body = ended(server, DONE)
-    assert (body["outcome"], body["safe"], safe.pending()) == ("unchanged", None, "")
+    assert (body["outcome"], body["safe"], armed.pending()) == ("unchanged", None, "")
 
 
 @pytest.mark.parametrize(
@@ -168,15 +169,15 @@ def test_whether_all_is_back_is_not_the_workers_to_say(server: Path, code: str) 
 
 def test_what_fails_goes_back(server: Path) -> None:
     body = ended(server, arm(server), new(server), changed(server), FAILED)
-    assert (body["outcome"], body["code"], safe.pending()) == ("rolled-back", "rolled-back", "")
+    assert (body["outcome"], body["code"], armed.pending()) == ("rolled-back", "rolled-back", "")
     assert body["message"] == "it does not start (all was put back)"
     assert (server / "etc/file").read_text() == "old"
 
 
 def test_what_cannot_go_back_still_gets_its_receipt_and_says_so(server: Path) -> None:
     """Whatever the rollback raises; and it is tried once."""
-    body = ended(server, arm(server), new(server), [f"{safe.folder(OP)}/manifest", "{"], FAILED)
-    assert (body["outcome"], body["code"], safe.pending()) == ("indeterminate", "indeterminate", OP)
+    body = ended(server, arm(server), new(server), [f"{armed.folder(OP)}/manifest", "{"], FAILED)
+    assert (body["outcome"], body["code"], armed.pending()) == ("indeterminate", "indeterminate", OP)
     assert body["message"].startswith("it does not start (it goes back at the deadline: ")
     assert body["message"].count("deadline") == 1
 
@@ -241,7 +242,7 @@ def test_what_went_back_says_what_the_rollback_said(server: Path, problems: list
 
 def test_what_is_still_going_back_is_not_said_to_be_back(server: Path) -> None:
     cut_off(server)
-    os.unlink(f"{safe.folder(OP)}/journal")
+    os.unlink(f"{armed.folder(OP)}/journal")
     with pytest.raises(OSError, match="journal"):
         safe.rollback(OP)
     outcome, message = broken_off()

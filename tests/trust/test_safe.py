@@ -1,4 +1,4 @@
-"""Safe changes (remote/safe.py): armed, applied, confirmed or put back once, whatever breaks in between."""
+"""Safe changes (remote/safe.py and what is below it): armed, applied, confirmed or put back once, whatever breaks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from typing import Any
 
 import pytest
 
+import armed
+import arming
 import layout
+import restore
 import safe
-import snapshots
 import store
+import verdicts
 import written
 
 OP, OTHER = "01J0000000000000000000000A", "01J0000000000000000000000B"
@@ -60,7 +63,7 @@ def content(etc: Path) -> dict[str, str]:
 
 def kept(op_id: str = OP) -> list[str]:
     """What is left of a change."""
-    return sorted(os.listdir(safe.folder(op_id))) if os.path.isdir(safe.folder(op_id)) else []
+    return sorted(os.listdir(armed.folder(op_id))) if os.path.isdir(armed.folder(op_id)) else []
 
 
 def test_what_was_rolled_back_is_not_rolled_back_again(etc: Path) -> None:
@@ -92,7 +95,7 @@ def test_nor_at_once(etc: Path) -> None:
 
 
 def steps() -> list[str]:
-    return [str(step) for step in json.loads((Path(safe.folder(OP)) / "manifest").read_text())["steps"]]
+    return [str(step) for step in json.loads((Path(armed.folder(OP)) / "manifest").read_text())["steps"]]
 
 
 def test_a_rollback_that_is_cut_off_at_any_step_goes_on(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,12 +120,12 @@ def test_a_rollback_that_is_cut_off_at_any_step_goes_on(etc: Path, monkeypatch: 
             patch.setattr(sys, "audit", audit)
             with pytest.raises(Killed):
                 safe.rollback(OP)
-        assert begun[-1] == step and safe.pending() == OP
+        assert begun[-1] == step and armed.pending() == OP
     assert safe.rollback(OP) == []
-    assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+    assert (content(etc), armed.pending()) == ({"key": "old"}, "")
 
 
-@pytest.mark.parametrize("step", ["_end", "_clear"])
+@pytest.mark.parametrize("step", ["end", "clear"])
 def test_a_rollback_that_is_cut_off_at_its_end_goes_on(etc: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     class Killed(BaseException):
         pass
@@ -132,12 +135,12 @@ def test_a_rollback_that_is_cut_off_at_its_end_goes_on(etc: Path, monkeypatch: p
 
     change(etc)
     with monkeypatch.context() as patch:
-        patch.setattr(safe, step, killed)
+        patch.setattr(verdicts, step, killed)
         with pytest.raises(Killed):
             safe.rollback(OP)
-    assert safe.pending() == OP
+    assert armed.pending() == OP
     assert safe.rollback(OP) == []
-    assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+    assert (content(etc), armed.pending()) == ({"key": "old"}, "")
 
 
 def test_what_somebody_else_changed_meanwhile_is_kept_and_told(etc: Path) -> None:
@@ -168,7 +171,7 @@ def test_whatever_somebody_else_puts_there_does_not_keep_it_from_going_back(etc:
         path.write_text("theirs")
         os.link(path, etc.parent / "elsewhere")
     problems = safe.rollback(OP)
-    assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+    assert (content(etc), armed.pending()) == ({"key": "old"}, "")
     assert len(problems) == 1 and "is kept as" in problems[0]
     assert len(list(Path(layout.KEPT).iterdir())) == 1
 
@@ -176,21 +179,21 @@ def test_whatever_somebody_else_puts_there_does_not_keep_it_from_going_back(etc:
 def test_a_folder_that_cannot_be_removed_keeps_no_change_waiting(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (etc / "home").mkdir()
     safe.begin(OP, "user.remove", 60, {"paths": [], "aside": [str(etc / "home")], "after": []})
-    os.rename(etc / "home", safe.aside_of(OP, str(etc / "home")))
+    os.rename(etc / "home", arming.aside_of(OP, str(etc / "home")))
     safe.settle(OP)
 
     def busy(*_: object) -> None:
         raise OSError(errno.EBUSY, "something is mounted in it")
 
     with monkeypatch.context() as patch:
-        patch.setattr(snapshots, "put_back", busy)
+        patch.setattr(restore, "put_back", busy)
         assert ["mounted" in left for left in safe.confirm(OP, LATER)] == [True]
-    assert safe.pending() == ""
+    assert armed.pending() == ""
 
 
 def test_what_is_going_back_already_cannot_wait_for_confirmation(etc: Path) -> None:
     safe.begin(OP, "user.add-key", 60, {"paths": [str(etc / "key")], "after": []})
-    safe._decide(OP, "rolling-back")
+    verdicts.decide(OP, "rolling-back")
     with pytest.raises(safe.CannotArm):
         safe.settle(OP)
 
@@ -213,11 +216,11 @@ def test_what_counts_only_once_it_is_confirmed(etc: Path) -> None:
     """The record of what was written, and the folder that was moved away."""
     (etc / "home").mkdir()
     (etc / "home/file").write_text("x")
-    away = safe.aside_of(OP, str(etc / "home"))
+    away = arming.aside_of(OP, str(etc / "home"))
     for op_id, verdict in ((OP, "rolled back"), (OTHER, "confirmed")):
-        away = safe.aside_of(op_id, str(etc / "home"))
+        away = arming.aside_of(op_id, str(etc / "home"))
         safe.begin(op_id, "user.remove", 60, {"paths": [], "aside": [str(etc / "home")], "after": []}, key="00")
-        assert safe.pending_key() == (op_id, b"\0")
+        assert armed.pending_key() == (op_id, b"\0")
         os.rename(etc / "home", away)
         safe.settle(op_id, {"written": {"/etc/x": "a" * 64}, "base": None})
         if verdict == "confirmed":
@@ -236,7 +239,7 @@ def test_without_a_timer_nothing_is_changed_and_nothing_left(etc: Path) -> None:
     put_program(etc.parent, "systemd-run", "echo no units here >&2; exit 1")
     with pytest.raises(safe.CannotArm, match="no units here"):
         change(etc)
-    assert (content(etc), safe.pending(), kept()) == ({"key": "old"}, "", [])
+    assert (content(etc), armed.pending(), kept()) == ({"key": "old"}, "", [])
     put_program(etc.parent, "systemd-run", "exit 0")
     change(etc, OTHER)
 
@@ -255,16 +258,16 @@ def test_without_room_to_arm_nothing_is_changed_and_nothing_left(
     monkeypatch.setattr(store, "write_file", full)
     with pytest.raises(safe.CannotArm, match="No space left"):
         change(etc)
-    assert (content(etc), safe.pending(), kept()) == ({"key": "old"}, "", [])
+    assert (content(etc), armed.pending(), kept()) == ({"key": "old"}, "", [])
 
 
 def test_a_timer_that_takes_half_of_its_time_to_start_is_none(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may be over before the change waits for it."""
     ticking = iter(range(0, 1000, 31))
-    monkeypatch.setattr("safe.time.monotonic", lambda: next(ticking))
+    monkeypatch.setattr("arming.time.monotonic", lambda: next(ticking))
     with pytest.raises(safe.CannotArm, match="too slow"):
         change(etc)
-    assert (content(etc), safe.pending(), kept()) == ({"key": "old"}, "", [])
+    assert (content(etc), armed.pending(), kept()) == ({"key": "old"}, "", [])
     assert f"systemctl stop serverflow-rollback-{OP.lower()}.timer" in (etc.parent / "calls").read_text()
 
 
@@ -272,7 +275,7 @@ def test_one_change_at_a_time(etc: Path) -> None:
     change(etc)
     with pytest.raises(safe.NotPending, match=OP):
         change(etc, OTHER)
-    assert safe.pending() == OP and kept(OTHER) == []
+    assert armed.pending() == OP and kept(OTHER) == []
 
 
 def raise_interrupt(*_: object) -> None:
@@ -282,7 +285,7 @@ def raise_interrupt(*_: object) -> None:
 def test_copies_of_changes_that_never_began_do_not_stay(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that was killed between the snapshot and the timer."""
     with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
-        patch.setattr(safe, "_arm", raise_interrupt)
+        patch.setattr(arming, "arm", raise_interrupt)
         change(etc)
     assert "0" in kept()
     safe.tidy()
@@ -306,14 +309,14 @@ def test_what_breaks_in_the_middle_is_put_back_at_once(etc: Path, error: Excepti
 
     with pytest.raises(safe.Undone, match=r"sshd says no.*all was put back"):
         change(etc, apply=apply)
-    assert (content(etc), safe.pending(), kept()) == ({"key": "old"}, "", ["verdict"])
+    assert (content(etc), armed.pending(), kept()) == ({"key": "old"}, "", ["verdict"])
 
 
 def test_whoever_was_too_slow_is_told_so(etc: Path) -> None:
     """The deadline comes while the change is made."""
     with pytest.raises(safe.Undone, match="rolled back meanwhile"):
         change(etc, apply=lambda: safe.rollback(OP))
-    assert (content(etc), safe.pending()) == ({"key": "old"}, "")
+    assert (content(etc), armed.pending()) == ({"key": "old"}, "")
 
 
 # --- confirming ------------------------------------------------------------------------------------------------------
@@ -332,9 +335,9 @@ def test_only_a_connection_that_began_later_confirms(etc: Path) -> None:
     for began in (None, 0, *early):
         with pytest.raises(safe.NotProved):
             safe.confirm(OP, began)
-    assert safe.pending() == OP
+    assert armed.pending() == OP
     safe.confirm(OP, safe._ticks() + 1)
-    assert safe.pending() == "" and content(etc) == {"key": "changed", "new": "changed"}
+    assert armed.pending() == "" and content(etc) == {"key": "changed", "new": "changed"}
     safe.confirm(OP, None)  # again: it is so already
 
 
@@ -365,10 +368,10 @@ def test_what_finds_no_room_at_all_is_tried_again(etc: Path, monkeypatch: pytest
         patch.setattr(os, "rename", full)
         with pytest.raises(OSError, match="No space left"):
             safe.rollback(OP, told.append)
-    assert (safe.pending(), told) == (OP, [])
+    assert (armed.pending(), told) == (OP, [])
     assert not (etc.parent / "ballast").exists()
     assert safe.rollback(OP, told.append) == []
-    assert (content(etc), safe.pending(), told) == ({"key": "old"}, "", [[]])
+    assert (content(etc), armed.pending(), told) == ({"key": "old"}, "", [[]])
 
 
 def test_a_receipt_that_cannot_be_written_is_tried_again(etc: Path) -> None:
@@ -378,5 +381,5 @@ def test_a_receipt_that_cannot_be_written_is_tried_again(etc: Path) -> None:
     change(etc)
     with pytest.raises(OSError, match="identity key"):
         safe.rollback(OP, unsigned)
-    assert (content(etc), safe.pending()) == ({"key": "old"}, OP)
+    assert (content(etc), armed.pending()) == ({"key": "old"}, OP)
     assert safe.rollback(OP) == []

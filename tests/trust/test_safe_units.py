@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+import armed
 import boot
 import layout
 import messages
 import safe
 import units
 import updates
+import verdicts
 
 OP = "01J0000000000000000000000A"
 LATER = 1 << 60  # ticks
@@ -186,7 +188,7 @@ def test_more_than_can_be_brought_back_is_refused(systemd: Systemd) -> None:
     systemd.put("base.service", RequiredBy=" ".join(f"u{number}.service" for number in range(300)))
     with pytest.raises(safe.NotPending, match="too many"):
         begin("base.service")
-    assert not os.path.exists(safe.folder(OP))
+    assert not os.path.exists(armed.folder(OP))
 
 
 # --- compared at the end ---------------------------------------------------------------------------------------------
@@ -238,7 +240,7 @@ def test_what_is_not_mounted_yet_is_put_back_by_a_later_attempt(systemd: Systemd
     told: list[list[str]] = []
     with pytest.raises(OSError, match="not there yet"):
         safe.rollback(OP, told.append, at_boot=True)
-    assert (safe.pending(), told, near.read_text()) == (OP, [], "old")
+    assert (armed.pending(), told, near.read_text()) == (OP, [], "old")
     (systemd.root / "unmounted").rename(home.parent)
     assert safe.rollback(OP, told.append) == []
     assert (told, [path.name for path in home.iterdir()]) == ([[]], ["keys"])
@@ -255,7 +257,7 @@ def test_a_folder_that_is_gone_for_good_holds_nothing_up_later(systemd: Systemd)
     with pytest.raises(OSError, match="not there yet"):
         safe.rollback(OP, at_boot=True)
     (problem,) = safe.rollback(OP)
-    assert "keys" in problem and safe.pending() == ""
+    assert "keys" in problem and armed.pending() == ""
 
 
 def test_the_kernels_values_are_systemd_sysctls_to_set_at_boot(
@@ -268,11 +270,11 @@ def test_the_kernels_values_are_systemd_sysctls_to_set_at_boot(
 
     begin(paths=["/proc/sys/kernel/panic"])
     safe.settle(OP)
-    monkeypatch.setattr("snapshots._write_value", read_only)
+    monkeypatch.setattr("restore._write_value", read_only)
     with monkeypatch.context() as patch:
-        patch.setattr(safe, "_end", lambda _: None)
+        patch.setattr(verdicts, "end", lambda _: None)
         assert safe.rollback(OP, at_boot=True) == []
-    Path(safe.folder(OP), "journal").write_bytes(b"000")
+    Path(armed.folder(OP), "journal").write_bytes(b"000")
     assert safe.rollback(OP) == ["/proc/sys/kernel/panic: Read-only file system"]
 
 
@@ -314,7 +316,7 @@ def test_no_bundle_is_taken_while_a_change_waits(systemd: Systemd) -> None:
 
 def of_version_1(path: Path) -> None:
     """As the runner of before has left it, with the change made."""
-    folder = Path(safe.folder(OP))
+    folder = Path(armed.folder(OP))
     folder.mkdir()
     data = b"old"
     (folder / "0").write_bytes(data)
@@ -338,12 +340,12 @@ def of_version_1(path: Path) -> None:
 def test_what_an_older_runner_armed_goes_back(systemd: Systemd) -> None:
     path = systemd.root / "key"
     of_version_1(path)
-    assert safe.pending_key() == (OP, b"")
-    assert (safe.status() or {})["paths"] == [str(path), f"{path}.new"]
+    assert armed.pending_key() == (OP, b"")
+    assert (armed.status() or {})["paths"] == [str(path), f"{path}.new"]
     assert safe.rollback(OP) == []
     found = path.stat()
     assert (path.read_text(), found.st_mode & 0o777, int(found.st_mtime)) == ("old", 0o644, 981_200_000)
-    assert not Path(f"{path}.new").exists() and safe.pending() == ""
+    assert not Path(f"{path}.new").exists() and armed.pending() == ""
 
 
 def test_what_an_older_runner_armed_is_confirmed(systemd: Systemd) -> None:
@@ -352,4 +354,4 @@ def test_what_an_older_runner_armed_is_confirmed(systemd: Systemd) -> None:
     with pytest.raises(safe.NotProved):
         safe.confirm(OP, 12345)
     safe.confirm(OP, LATER)
-    assert path.read_text() == "changed" and safe.pending() == ""
+    assert path.read_text() == "changed" and armed.pending() == ""

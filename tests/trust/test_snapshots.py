@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import restore
 import snapshots
 
 
@@ -60,9 +61,9 @@ def test_a_file_comes_back_with_its_attributes_and_times(here: Path, damage: Any
     before = state(path)
     entry = keep(here, "file")
     damage(path)
-    snapshots.put_back(entry)
+    restore.put_back(entry)
     assert state(path) == before
-    snapshots.put_back(entry)  # once more, as after a crash
+    restore.put_back(entry)  # once more, as after a crash
     assert state(path) == before
 
 
@@ -73,7 +74,7 @@ def test_what_was_not_there_goes_and_a_tree_with_all_in_it(here: Path) -> None:
     (here / "etc/home/.ssh").mkdir(parents=True)
     (here / "etc/home/.ssh/key").write_text("x")
     for each in (entry, tree, entry, tree):
-        snapshots.put_back(each)
+        restore.put_back(each)
     assert list((here / "etc").iterdir()) == []
 
 
@@ -82,7 +83,7 @@ def test_a_folder_that_is_not_empty_is_not_taken_for_ours(here: Path) -> None:
     (here / "etc/new").mkdir()
     (here / "etc/new/theirs").write_text("x")
     with pytest.raises(OSError, match="not empty"):
-        snapshots.put_back(entry)
+        restore.put_back(entry)
     assert (here / "etc/new/theirs").exists()
 
 
@@ -95,7 +96,7 @@ def test_links_and_folders_come_back(here: Path) -> None:
     (here / "etc/link").write_text("a file now")
     (here / "etc/folder").rmdir()
     for entry in entries:
-        snapshots.put_back(entry)
+        restore.put_back(entry)
     assert [state(here / "etc/link"), state(here / "etc/folder")] == before
 
 
@@ -106,8 +107,8 @@ def test_a_folder_that_is_moved_away_comes_back(here: Path) -> None:
     entry = snapshots.keep_folder(str(home), str(away))
     snapshots.move_aside(str(home), str(away))
     assert not home.exists()
-    snapshots.put_back(entry)
-    snapshots.put_back(entry)
+    restore.put_back(entry)
+    restore.put_back(entry)
     assert (home / "deep/file").read_text() == "x"
     assert not away.exists()
 
@@ -129,7 +130,7 @@ def test_a_damaged_copy_is_not_put_in_place(here: Path) -> None:
     path.write_text("new")
     (here / "safe/0").write_text("dam")
     with pytest.raises(OSError, match="damaged"):
-        snapshots.put_back(entry)
+        restore.put_back(entry)
     assert path.read_text() == "new"
 
 
@@ -153,7 +154,7 @@ def test_a_tree_of_any_depth_goes_and_no_other_file_system_with_it(here: Path) -
         os.close(descriptor)
         descriptor = following
     os.close(descriptor)
-    snapshots.put_back(tree)
+    restore.put_back(tree)
     assert not (here / "etc/home").exists()
 
 
@@ -180,7 +181,7 @@ def test_a_name_beside_it_that_somebody_has_taken_is_not_needed(here: Path) -> N
     entry = keep(here, "link")
     path.unlink()
     (here / "etc/.link.serverflow-restore").mkdir()
-    snapshots.put_back(entry)
+    restore.put_back(entry)
     assert os.readlink(path) == "target"
 
 
@@ -188,7 +189,7 @@ def test_what_was_cut_off_while_it_was_written_goes(here: Path) -> None:
     entry = keep(here, "file")
     (here / "etc/.file.0123456789ab").write_text("half")
     (here / "etc/.file.theirs").write_text("x")
-    snapshots.put_back(entry)
+    restore.put_back(entry)
     assert [path.name for path in (here / "etc").iterdir()] == [".file.theirs"]
 
 
@@ -199,7 +200,7 @@ def test_a_folder_that_was_moved_away_and_is_gone_is_told(here: Path) -> None:
     snapshots.move_aside(str(home), str(away))
     away.rmdir()
     with pytest.raises(FileNotFoundError, match="not there any more"):
-        snapshots.put_back(entry)
+        restore.put_back(entry)
 
 
 def test_a_link_to_what_is_no_text_is_refused(here: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import cascades
+import restore
 import snapshots
 
 FOUR = "/proc/sys/net/ipv4"
@@ -44,4 +45,4 @@ def test_other_paths_and_one_interface_stay_alone() -> None:
 
 def test_an_interface_that_is_gone_leaves_nothing_to_put_back(tmp_path: Path) -> None:
     entry = snapshots.keep(f"{FOUR}/conf/lo/rp_filter", str(tmp_path / "unused"))
-    snapshots.put_back({**entry, "path": f"{FOUR}/conf/gone0/rp_filter"})
+    restore.put_back({**entry, "path": f"{FOUR}/conf/gone0/rp_filter"})
