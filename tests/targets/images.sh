@@ -29,7 +29,8 @@ apt-get -qy --no-install-recommends install \
 # What the tests install comes from a repository on the server's own disk: quick, and no network can spoil it.
 # The network's repository stays: any other package needs `apt-get update` first, as on a fresh server.
 mkdir -p /srv/aptrepo/partial
-apt-get -qy --download-only -o Dir::Cache::Archives=/srv/aptrepo install redis-server htop tree nftables acl attr nginx-light
+apt-get -qy --download-only -o Dir::Cache::Archives=/srv/aptrepo install redis-server htop tree nftables acl attr nginx-light \
+  postfix libfaketime
 cd /srv/aptrepo
 rm -rf partial lock
 for deb in *.deb; do
