@@ -7,21 +7,24 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from serverflow_actions import registry
 from serverflow_actions.kit.change import from_json
 
-from ..errors import OutcomeUnknown, TrustError, UsageError, from_code
+from ..errors import ActionFailed, OutcomeUnknown, RolledBack, SfError, TrustError, UsageError, from_code
 from ..model.ids import new_ulid, ulid_time_ms
-from ..model.result import CommandResult, Reply, Report, Request
+from ..model.result import CommandResult, Reply, Report, Request, reply_of
 from .times import rfc3339
 from .workspace import Workspace
 
 if TYPE_CHECKING:
     from ..rpc.call import Caller
     from ..rpc.hello import Link
+
+#: What they make of the safe change that they are about.
+_ENDINGS = {"safe.confirm": "confirmed", "safe.rollback": "rolled-back"}
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,40 @@ async def _ask(workspace: Workspace, op_id: str, action: str, report: Report) ->
         async def work(link: Link) -> Reply:
             request = Request(action, {"op": op_id}, read_only=declared.kind == "read", timeout_s=declared.timeout)
             answer = await caller.call(link, request, new_ulid(), declared.version, report)
-            return outcome_of(caller, link, op_id, answer, cancelling=action == "op.cancel")
+            ended = outcome_of(caller, link, op_id, answer, cancelling=action == "op.cancel")
+            if ended.outcome != "pending-confirm":
+                return ended
+            return await _since_then(caller, link, ended, report)
 
         return CommandResult(workspace.label, op_id, await workspace.on_all(names, work, report))
+
+
+async def _since_then(caller: Caller, link: Link, ended: Reply, report: Report) -> Reply:
+    """What became of a safe change that waited for confirmation when its receipt was written.
+
+    Raises RolledBack, or OutcomeUnknown while it still waits and where nobody can say.
+    """
+    declared = registry.load("safe.show")
+    request = Request(declared.name, {"op": ended.op_id}, read_only=True, timeout_s=declared.timeout)
+    by_hand = f"sf safe show {ended.op_id} --on {link.name}"
+    try:
+        told = (await caller.call(link, request, new_ulid(), declared.version, report)).data
+    except (TrustError, ActionFailed) as error:
+        if reply_of(error) is None:
+            raise
+        told, by_hand = {}, error.message
+    if told.get("ended") == "confirmed":
+        return replace(ended, outcome="done", data={**ended.data, "outcome": "confirmed"})
+    failure: SfError = OutcomeUnknown("nobody can say how this safe change ended", server=link.name, hint=by_hand)
+    if told.get("ended") == "rolled-back":
+        problems = told.get("problems")
+        left = "; not all could be put back: " + "; ".join(map(str, problems)) if isinstance(problems, list) else ""
+        failure = RolledBack(f"it has gone back{left if problems else ''}", server=link.name, hint=by_hand)
+    elif told.get("ended") == "pending":
+        hint = f"sf safe confirm {ended.op_id} --on {link.name}"
+        failure = OutcomeUnknown("it waits for confirmation", server=link.name, hint=hint, code="pending-confirm")
+    failure.reply = ended
+    raise failure
 
 
 def outcome_of(caller: Caller, link: Link, op_id: str, answer: Reply, *, cancelling: bool) -> Reply:
@@ -144,7 +178,11 @@ def _sent(workspace: Workspace) -> Iterator[Sent]:
 def _outcomes(workspace: Workspace) -> dict[tuple[str, str], str]:
     from ..trust import receipts
 
-    return {
-        (entry.receipt["op_id"], entry.server): str(entry.receipt["outcome"])
-        for entry in receipts.entries(workspace.chain)
-    }
+    found: dict[tuple[str, str], str] = {}
+    for entry in receipts.entries(workspace.chain):
+        receipt, ended = entry.receipt, _ENDINGS.get(entry.receipt["action"])
+        found[receipt["op_id"], entry.server] = str(receipt["outcome"])
+        about = (str(receipt["data"].get("op", "")), entry.server)
+        if ended and not receipt["code"] and found.get(about) == "pending-confirm":
+            found[about] = ended
+    return found
