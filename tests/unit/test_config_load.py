@@ -196,3 +196,12 @@ def test_any_document_loads_or_is_a_configuration_error(document: Any) -> None:
         parse(tomli_w.dumps(document))
     except ConfigError as error:
         assert all(line.startswith("fleet.toml:") for line in error.message.split("\n"))
+
+
+def test_a_list_whose_only_entry_is_wrong_is_not_called_empty() -> None:
+    said = problems(
+        'schema = 1\n[servers.web1]\nhost = "10.0.0.1"\n[checks.a]\non = "all"\nexpect = ["tcp 127.0.0.1"]\n'
+    )
+    assert len(said) == 1 and "must not be empty" not in said[0]
+    (empty,) = problems('schema = 1\n[servers.web1]\nhost = "10.0.0.1"\n[checks.a]\non = "all"\nexpect = []\n')
+    assert "must not be empty" in empty

@@ -8,7 +8,7 @@ import pytest
 
 from serverflow_cli.config.folder import FleetFolder
 from serverflow_cli.config.load import load
-from serverflow_cli.config.servers import load_servers
+from serverflow_cli.config.servers import ServerAddress, load_servers, servers_alone
 from serverflow_cli.errors import ConfigError
 
 EXAMPLE = Path(__file__).parent / "fleet.example.toml"
@@ -41,3 +41,14 @@ def test_a_place_that_cannot_be_written_is_no_obstacle(tmp_path: Path) -> None:
     folder = FleetFolder(tmp_path)
     folder.fleet_toml.write_text('schema = 1\n[servers.web1]\nhost = "192.0.2.1"\n')
     assert list(load_servers(folder, Path("/proc/nowhere/checked"))) == ["web1"]
+
+
+def test_the_servers_of_a_file_that_is_wrong_elsewhere(tmp_path: Path) -> None:
+    text = 'schema = 1\n[servers.web1]\nhost = "10.0.0.1"\nport = 2222\n[checks.z]\non = "all"\nexpect = ["foo"]\n'
+    (tmp_path / "fleet.toml").write_text(text)
+    with pytest.raises(ConfigError):
+        load_servers(FleetFolder(tmp_path), tmp_path / "remembered")
+    assert servers_alone(FleetFolder(tmp_path)) == {"web1": ServerAddress("10.0.0.1", 2222)}
+    (tmp_path / "fleet.toml").write_text(text.replace("2222", '"x"'))
+    with pytest.raises(ConfigError):
+        servers_alone(FleetFolder(tmp_path))

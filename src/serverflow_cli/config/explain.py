@@ -27,8 +27,13 @@ _WORDS = {
 
 def explain(error: ValidationError, document: dict[str, Any]) -> list[tuple[Path, str]]:
     """Each problem with the path of its key."""
+    found = error.errors(include_url=False, include_input=False)
+    # What is left of a list without its bad entries may be too short; the file's list is not.
+    blamed = {item["loc"][:-1] for item in found}
     return [
-        (_path(item["loc"]), _message(item, document)) for item in error.errors(include_url=False, include_input=False)
+        (_path(item["loc"]), _message(item, document))
+        for item in found
+        if item["type"] != "too_short" or item["loc"] not in blamed
     ]
 
 

@@ -40,7 +40,22 @@ def load_servers(folder: FleetFolder, remembered: Path) -> Mapping[str, ServerAd
     if _known(remembered) != digest:
         parse(text)
         _remember(remembered, digest)
-    document: dict[str, Any] = tomllib.loads(text.removeprefix("\ufeff"))
+    return _addresses(tomllib.loads(text.removeprefix("\ufeff")))
+
+
+def servers_alone(folder: FleetFolder) -> Mapping[str, ServerAddress]:
+    """The servers of a file whose other tables may be wrong. Raises ConfigError when theirs are, or it is no TOML."""
+    from .load import parse, read_text, toml
+
+    document = toml(read_text(folder.fleet_toml), folder.fleet_toml.name)
+    import tomli_w
+
+    servers = {"schema": document.get("schema"), "servers": document.get("servers", {})}
+    parse(tomli_w.dumps({key: value for key, value in servers.items() if value is not None}))
+    return _addresses(servers)
+
+
+def _addresses(document: Mapping[str, Any]) -> Mapping[str, ServerAddress]:
     return {
         name: ServerAddress(
             str(stanza["host"]),

@@ -52,6 +52,7 @@ async def run_action(
     """
     action = registry.load(action_name)
     confirm_s = safety_of(action, params, safety)
+    workspace.in_need = action.area == "safe"
     names = workspace.select(selector)
     if action.table and not MOMENTARY & set(params):
         from .stanza import run_stanza
@@ -94,7 +95,7 @@ async def run_action(
         confirm_s=confirm_s,
     )
     if not plan and (confirm_s or (action_name == "safe.confirm" and checks)):
-        safety = safe.with_checks(workspace, safety)
+        safety = _with_checks(workspace, safety, confirming=not confirm_s)
     async with workspace.caller() as caller:
         if action.kind == "read":
             return await _on_all(workspace, caller, names, action, replace(request, read_only=True), report)
@@ -119,6 +120,14 @@ async def run_action(
         done = replace(done, notes=(*done.notes, *_on_the_file(workspace, done)))
     ran = {server.name: server for server in done.servers}
     return replace(done, servers=tuple(ran.get(server.name, server) for server in planned.servers))
+
+
+def _with_checks(workspace: Workspace, safety: Safety, *, confirming: bool) -> Safety:
+    try:
+        return safe.with_checks(workspace, safety)
+    except ConfigError as error:
+        error.hint = error.hint or ("without what [checks] expects: --no-checks" if confirming else "")
+        raise
 
 
 async def _on_all(

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,8 @@ class Workspace:
         self.folder = folder
         self.settings = settings
         self._ask = ask
+        #: A change counts down: addresses are enough, whatever else is wrong in fleet.toml.
+        self.in_need = False
 
     @property
     def label(self) -> str:
@@ -58,9 +60,16 @@ class Workspace:
     @cached_property
     def servers(self) -> Mapping[str, ServerAddress]:
         """The servers' addresses and labels: all that most commands need of fleet.toml."""
-        from ..config.servers import load_servers
+        from ..config.servers import load_servers, servers_alone
 
-        return load_servers(self.folder, self.state / "fleet.sha256")
+        try:
+            return load_servers(self.folder, self.state / "fleet.sha256")
+        except ConfigError as error:
+            if not self.in_need:
+                raise
+            with suppress(ConfigError):
+                return servers_alone(self.folder)
+            raise error
 
     @cached_property
     def fleet_id(self) -> str:
