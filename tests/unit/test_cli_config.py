@@ -75,6 +75,15 @@ def test_a_key_is_given_once() -> None:
     ended = sf("config set sshd Port=22 Port=2222 --on web1 --yes", flows)
     assert (ended.code, flows.calls) == (2, [])
     assert "Port=22,2222" in ended.err
+    assert sf("config set sshd MaxSessions=3 maxsessions=4 --on web1 --yes", flows).code == 2
+
+
+def test_an_empty_file_is_a_mistake(tmp_path: Path) -> None:
+    flows = FakeFlows(CHANGED)
+    (tmp_path / "empty").write_text("\n")
+    ended = sf(f"config apply sshd {tmp_path / 'empty'} --on web1 --yes", flows)
+    assert (ended.code, flows.calls) == (2, [])
+    assert "sf config remove" in ended.err
 
 
 # --- what is edited --------------------------------------------------------------------------------------------------

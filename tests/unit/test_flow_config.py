@@ -17,7 +17,7 @@ from serverflow_cli.config.folder import FleetFolder
 from serverflow_cli.config.load import parse
 from serverflow_cli.errors import ConfigError, SfError, UsageError
 from serverflow_cli.flows.config import How, edit, problem_of, remove, set_keys, write
-from serverflow_cli.flows.config_lines import lost_ports, with_setting
+from serverflow_cli.flows.config_lines import limits_logins, lost_ports, with_setting
 from serverflow_cli.flows.workspace import Workspace
 from serverflow_cli.model.fleet import ConfigKind
 from serverflow_cli.model.result import CommandResult
@@ -75,7 +75,7 @@ def test_a_stanza_is_a_resource_of_its_kind_on_each_server() -> None:
 
 def test_two_stanzas_of_one_kind_on_one_server_are_refused() -> None:
     other = '[config.more]\non = "web2,db1"\nkind = "sshd"\ncontent = ""\n'
-    with pytest.raises(PlanError, match="web2: 2 config stanzas have the kind sshd"):
+    with pytest.raises(PlanError, match="web2: config.sshd and config.more have the same kind"):
         resources(parse(HEAD + SSHD + other))
     assert len(resources(parse(HEAD + SSHD + other.replace("web2,", "")))) == 3
     assert len(resources(parse(HEAD + SSHD + other.replace('kind = "sshd"', 'kind = "motd"')))) == 4
@@ -209,3 +209,9 @@ def test_an_editor_that_fails_ends_it(workspace: Callable[[str], Workspace]) -> 
     with pytest.raises(SfError, match="the editor failed"):
         asyncio.run(edit(fleet, "sshd", "@app", revise, HOW))
     assert fleet.folder.fleet_toml.read_text() == before
+
+
+@pytest.mark.parametrize("content", ["AllowUsers nobody\n", "# x\n passwordauthentication no\n"])
+def test_what_people_may_lose_their_login_by_is_told(content: str) -> None:
+    assert "only the login of sf itself is proved" in limits_logins("sshd", content)
+    assert limits_logins("motd", content) == limits_logins("sshd", "# AllowUsers nobody\nMaxSessions 3\n") == ""

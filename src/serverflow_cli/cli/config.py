@@ -44,7 +44,7 @@ def show(context: typer.Context, kind: Kind, *, on: On, timeout: Timeout = None)
     texts: dict[str, list[str]] = {}
     for server in result.servers:
         if server.reply and not server.error:
-            texts.setdefault(str(server.reply.data["text"]), []).append(server.name)
+            texts.setdefault(str(server.reply.data.get("text", "")), []).append(server.name)
     for text, names in texts.items():
         session.terminal.text(text, ", ".join(names) if len(texts) > 1 else "")
     return session.finish(_with_replies(result, _told_of))
@@ -183,12 +183,13 @@ def _checked(kind: str) -> str:
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip() or not value.strip():
             raise UsageError(f"{setting[:60]!a} is not of the form KEY=VALUE")
-        if key.strip() in pairs:
+        # sshd reads keywords without regard to case; the other kinds have none that differ in it alone.
+        if key.strip().lower() in map(str.lower, pairs):
             raise UsageError(f"{key.strip()} is given twice", hint="Port=22,2222 are two lines, for keys that repeat")
         pairs[key.strip()] = value.strip()
     return pairs
@@ -207,6 +208,9 @@ def _content(session: Session, file: str) -> str:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{'what came on stdin' if file == '-' else file} is not UTF-8 text") from None
+    if not text.strip():
+        what = "nothing came on stdin" if file == "-" else f"{file} is empty"
+        raise UsageError(f"{what}: that would empty the file", hint="to take the file away: sf config remove")
     return text
 
 

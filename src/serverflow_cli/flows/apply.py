@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from serverflow_actions import registry
 from serverflow_actions.kit.change import Change
 
-from ..errors import ActionFailed, PlanChanged, RolledBack, SfError, UsageError
+from ..errors import ActionFailed, PlanChanged, RolledBack, SfError, Unreachable, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult, reply_of
 from ..plan.desired import AREAS, not_planned, resources
@@ -68,8 +68,10 @@ async def plan(
                 for place in ([] if only else not_planned(workspace.fleet))
             ),
         ]
-        notes += await _unmanaged(workspace, caller, selector, only, report)
-    return CommandResult(workspace.label, servers=_summary(planned, failures), notes=tuple(notes))
+        known, silent = await _unmanaged(workspace, caller, selector, only, report)
+    failed = {result.name for result in failures}
+    servers = (*_summary(planned, failures), *(result for result in silent if result.name not in failed | {*planned}))
+    return CommandResult(workspace.label, servers=servers, notes=(*notes, *known))
 
 
 async def apply(
@@ -162,6 +164,7 @@ async def plan_all(
                 except ActionFailed as error:
                     cannot = confirm_s and error.code == "unsupported"
                     if cannot or not any(item.reply.changes for item in planned[link.name]):
+                        error.message = _about(resource, error.message, ())
                         raise
                     later = f"{resource.key} can be planned once what comes before it is there: {error.message}"
                     planned[link.name].append(
@@ -299,8 +302,10 @@ def _within_plan(item: Planned, fresh: Reply, link: Link) -> str:
 
 async def _unmanaged(
     workspace: Workspace, caller: Caller, selector: str, only: str | None, report: Report
-) -> list[str]:
-    """Resources that were applied once and that no stanza asks for any more. Reported; only a named removal removes."""
+) -> tuple[list[str], list[ServerResult]]:
+    """Resources that were applied once and that no stanza asks for any more: reported, since only a named removal
+    removes. And the servers that could not be asked.
+    """
     names = [name for name in (workspace.select(selector) if workspace.servers else []) if name in workspace.pins]
     version = registry.load("applied.list").version
     applied: dict[str, list[str]] = {}
@@ -312,13 +317,14 @@ async def _unmanaged(
         applied[link.name] = list(reply.data["applied"])
         return reply
 
-    await workspace.on_all(names, work, report)
+    asked = await workspace.on_all(names, work, report)
     found = unmanaged(applied, resources(workspace.fleet))
-    return [
+    told = [
         f"{entry.server}: {entry.key} is unmanaged: it was applied once and is no longer in fleet.toml"
         for entry in found
         if only is None or entry.key.startswith(only + ".")
     ]
+    return told, [result for result in asked if isinstance(result.error, Unreachable)]
 
 
 def _summary(planned: Mapping[str, Sequence[Planned]], failures: Sequence[ServerResult]) -> tuple[ServerResult, ...]:

@@ -11,11 +11,11 @@ from serverflow_actions.config._kinds import check
 from serverflow_actions.kit import Refused
 
 from ..config.edit import Editor
-from ..errors import PlanChanged, UsageError
+from ..errors import PlanChanged, SfError, UsageError
 from ..model.fleet import ConfigFile
 from ..model.result import CommandResult, Report
 from .actions import run_action
-from .config_lines import lost_ports, with_setting
+from .config_lines import limits_logins, lost_ports, with_setting
 from .safe import USUAL, Safety
 from .stanza import AGAIN, edited, take_away, unless_changed
 from .workspace import Workspace
@@ -49,13 +49,14 @@ async def write(workspace: Workspace, kind: str, selector: str, content: str, ho
     name = name or _free_name(kind, selector, workspace.fleet.config)
 
     lost = lost_ports(kind, content, {server: workspace.servers[server].port for server in workspace.select(selector)})
+    told = [remark for remark in (lost, limits_logins(kind, content)) if remark]
 
     def change(editor: Editor) -> None:
         editor.set_entry(_TABLE, name, values)
 
     def noted(result: CommandResult) -> CommandResult:
         matters = any(server.error or (server.reply and server.reply.changes) for server in result.servers)
-        return replace(result, notes=(*result.notes, lost)) if lost and matters else result
+        return replace(result, notes=(*result.notes, *told)) if matters else result
 
     done = await edited(
         workspace,
@@ -89,6 +90,8 @@ async def edit(workspace: Workspace, kind: str, selector: str, revise: Revise, h
     """
     started = workspace.fleet.config.get(_stanza(workspace, kind, selector))
     before = await _present(workspace, kind, selector, how.report)
+    if started:
+        await _tell_of_edits(workspace, kind, selector, how.report)
     content = revise(before, "")
     while content != before and (problem := problem_of(kind, content)):
         content = revise(content, problem)
@@ -159,7 +162,32 @@ async def _present(workspace: Workspace, kind: str, selector: str, report: Repor
     name = _stanza(workspace, kind, selector)
     if name:
         return workspace.fleet.config[name].content
-    found = await run_action(
+    found = await _shown(workspace, kind, selector, report)
+    if found.error:
+        raise found.error
+    texts = {str(server.reply.data.get("text", "")): server.name for server in found.servers if server.reply}
+    if len(texts) > 1:
+        raise UsageError(
+            f"{' and '.join(sorted(texts.values())[:2])} have different {kind} files",
+            hint="one of them with --on, or the same content for all: sf config apply",
+        )
+    return next(iter(texts), "")
+
+
+async def _tell_of_edits(workspace: Workspace, kind: str, selector: str, report: Report) -> None:
+    """What is edited is fleet.toml's text: a version by hand on a server would go unseen. It can be edited unasked."""
+    try:
+        found = await _shown(workspace, kind, selector, report)
+    except SfError:
+        return
+    for server in found.servers:
+        if server.reply and not server.error and server.reply.data.get("changed_by_hand"):
+            text = f"it was changed by hand there: sf config show {kind} --on {server.name}"
+            report({"t": "note", "server": server.name, "text": text})
+
+
+async def _shown(workspace: Workspace, kind: str, selector: str, report: Report) -> CommandResult:
+    return await run_action(
         workspace,
         "config.show",
         selector,
@@ -171,15 +199,6 @@ async def _present(workspace: Workspace, kind: str, selector: str, report: Repor
         lock_wait_s=0,
         report=report,
     )
-    if found.error:
-        raise found.error
-    texts = {str(server.reply.data["text"]): server.name for server in found.servers if server.reply}
-    if len(texts) > 1:
-        raise UsageError(
-            f"{' and '.join(sorted(texts.values())[:2])} have different {kind} files",
-            hint="one of them with --on, or the same content for all: sf config apply",
-        )
-    return next(iter(texts), "")
 
 
 def _free_name(kind: str, selector: str, taken: Mapping[str, ConfigFile]) -> str:

@@ -18,6 +18,11 @@ _FORMS: Mapping[str, tuple[str, str]] = {
 
 #: Keys of sshd that may stand on several lines, and all count.
 _REPEATED = ("port", "listenaddress")
+#: Keys of sshd that say who may log in, and how.
+_LOGINS = (
+    "AllowUsers", "AllowGroups", "DenyUsers", "DenyGroups", "AuthenticationMethods", "PermitRootLogin",
+    "PasswordAuthentication", "PubkeyAuthentication", "KbdInteractiveAuthentication",
+)  # fmt: skip
 
 
 def with_setting(kind: str, content: str, key: str, value: str) -> str:
@@ -57,4 +62,18 @@ def lost_ports(kind: str, content: str, ports: Mapping[str, int]) -> str:
     return (
         f"sshd would no longer listen where fleet.toml has {', '.join(lost)}: keep the old port beside the new one "
         f"(Port={','.join([str(old), *new])}), change `port` in fleet.toml, then drop the old one"
+    )
+
+
+def limits_logins(kind: str, content: str) -> str:
+    """What to do about settings by which people may lose their logins: they do not count for the login of `sf`, so its
+    new connection proves nothing about them. "" when there are none.
+    """
+    found = re.findall(rf"^[ \t]*({'|'.join(_LOGINS)})[ \t]", content, re.I | re.M) if kind == "sshd" else []
+    if not found:
+        return ""
+    keys = ", ".join(dict.fromkeys(found))
+    return (
+        f"{keys}: only the login of sf itself is proved by its new connection; try yours in another terminal, "
+        "with --no-confirm before it counts (sf config remove sshd takes it back)"
     )

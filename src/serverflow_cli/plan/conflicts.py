@@ -39,15 +39,21 @@ def check_ports(resources: Sequence[Resource]) -> None:
         raise PlanError("\n".join(problems))
 
 
-def check_kinds(resources: Sequence[Resource]) -> None:
+def check_kinds(fleet: Fleet, resources: Sequence[Resource]) -> None:
     """Raise PlanError when two stanzas are for the same configuration file of a server."""
     asked: defaultdict[tuple[str, str], int] = defaultdict(int)
     for resource in resources:
         if resource.action == "config.set":
             asked[resource.server, resource.params["kind"]] += 1
-    problems = [
-        f"{server}: {count} config stanzas have the kind {kind}" for (server, kind), count in asked.items() if count > 1
-    ]
+    problems = []
+    for (server, kind), count in asked.items():
+        named = (
+            f"config.{name}"
+            for name, stanza in fleet.config.items()
+            if stanza.kind == kind and server in selector.resolve(fleet.servers, stanza.on)
+        )
+        if count > 1:
+            problems.append(f"{server}: {' and '.join(named)} have the same kind, {kind}: a server has one such file")
     if problems:
         raise PlanError("\n".join(problems))
 

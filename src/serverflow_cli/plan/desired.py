@@ -43,7 +43,7 @@ def resources(fleet: Fleet) -> list[Resource]:
         *_config_files(fleet),
     ]
     check_ports(found)
-    check_kinds(found)
+    check_kinds(fleet, found)
     check_rules(fleet)
     return found
 
