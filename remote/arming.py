@@ -24,6 +24,8 @@ import verdicts
 from units import told
 
 _RETRY_S = 30
+#: As long as a countdown may be (messages.py).
+_LONGEST_S = 3600
 _ACCOUNTS = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow", "/etc/subuid", "/etc/subgid")
 
 
@@ -102,6 +104,24 @@ def arm(op_id: str, seconds: int) -> None:
     of it is left.
     """
     began, deadline = time.monotonic(), store.now_ms() + seconds * 1000
+    try:
+        store.write_file(f"{armed.folder(op_id)}/deadline", str(deadline).encode())
+        for verdict in ("confirmed", "rolling-back"):
+            store.write_file(f"{armed.folder(op_id)}/is-{verdict}", verdict.encode())
+        sys.audit("serverflow.arm", "timer")
+        _start_timer(op_id, seconds)
+        sys.audit("serverflow.arm", "pending")
+        store.write_file(f"{layout.SAFE}/pending", op_id.encode())
+        if time.monotonic() - began > seconds / 2:
+            raise armed.CannotArm("this server is too slow for a countdown; nothing was changed")
+    except Exception as error:
+        _disarm(op_id)
+        if isinstance(error, armed.CannotArm):
+            raise
+        raise armed.CannotArm(f"no countdown can be started, so nothing was changed: {told(error)}") from error
+
+
+def _start_timer(op_id: str, seconds: int) -> None:
     argv = [
         "systemd-run",
         "--quiet",
@@ -116,21 +136,20 @@ def arm(op_id: str, seconds: int) -> None:
         "rollback",
         op_id,
     ]
-    try:
-        store.write_file(f"{armed.folder(op_id)}/deadline", str(deadline).encode())
-        for verdict in ("confirmed", "rolling-back"):
-            store.write_file(f"{armed.folder(op_id)}/is-{verdict}", verdict.encode())
-        sys.audit("serverflow.arm", "timer")
-        subprocess.run(argv, env=layout.ENVIRONMENT, check=True, capture_output=True, timeout=seconds)
-        sys.audit("serverflow.arm", "pending")
-        store.write_file(f"{layout.SAFE}/pending", op_id.encode())
-        if time.monotonic() - began > seconds / 2:
-            raise armed.CannotArm("this server is too slow for a countdown; nothing was changed")
-    except Exception as error:
-        _disarm(op_id)
-        if isinstance(error, armed.CannotArm):
-            raise
-        raise armed.CannotArm(f"no countdown can be started, so nothing was changed: {told(error)}") from error
+    subprocess.run(argv, env=layout.ENVIRONMENT, check=True, capture_output=True, timeout=max(seconds, 5))
+
+
+def count_on(op_id: str) -> None:
+    """Where somebody has stopped the countdown of a change that waits, it goes on: else it would wait for ever, and
+    nothing could be changed. Does nothing where it counts, is going back, or waits no more.
+    """
+    unit, found = _timer(op_id), armed.status()
+    states = set(units.run(["systemctl", "is-active", f"{unit}.timer", f"{unit}.service"]).stdout.decode().split())
+    if found is None or found["op_id"] != op_id or states & {"active", "activating", "deactivating", "reloading"}:
+        return
+    left = (found["deadline"] - store.now_ms()) // 1000
+    with contextlib.suppress(subprocess.SubprocessError, OSError):
+        _start_timer(op_id, min(max(left, 1), _LONGEST_S))
 
 
 def _disarm(op_id: str) -> None:

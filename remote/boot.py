@@ -27,12 +27,15 @@ Conflicts=shutdown.target
 
 [Service]
 Type=oneshot
+# Whatever does not answer (an automount over a network that waits for us) must not hold up the boot for ever.
+TimeoutStartSec=120
 ExecStart={layout.RUNNER} boot
 # Until it has finished: the disk may be full, or a file system not mounted yet. Nobody waits for another attempt.
 Restart=on-failure
 RestartSec=30
 # It puts files back, below /etc and in homes, with their owners and modes, and tells systemd of units: no more. A later
-# attempt also puts the kernel's values back, the network's among them: neither may be hidden from it.
+# attempt also puts the kernel's values back, the network's among them: neither may be hidden from it. What takes more
+# than that (kernel.kptr_restrict) it tells.
 CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID
 NoNewPrivileges=yes
 ProtectSystem=yes

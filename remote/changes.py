@@ -14,6 +14,7 @@ from typing import Any
 
 import applied
 import armed
+import arming
 import authorise
 import blobs
 import chain
@@ -96,6 +97,7 @@ def perform(session: Session, request: Request) -> None:
 def _check_possible(request: Request) -> None:
     command, entry = request.command, request.entry
     if armed.pending() and command.action not in _ALWAYS:
+        arming.count_on(armed.pending())
         raise Denied("pending-change", f"a safe change waits for confirmation: {armed.pending()}")
     check_safe(command, entry)
     is_core = entry["profile"] == "core"

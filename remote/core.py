@@ -15,6 +15,7 @@ from typing import Any, Callable, NamedTuple
 
 import applied
 import armed
+import arming
 import chain
 import layout
 import safe
@@ -125,6 +126,8 @@ def receipt_parts(frame: bytes) -> tuple[bytes, bytes]:
 
 
 def _safe_status(params: Mapping[str, Any], asker: Asker) -> Answer:
+    if armed.pending():
+        arming.count_on(armed.pending())
     return "done", {"pending": armed.status()}
 
 

@@ -100,6 +100,9 @@ class Safely:
         unknown = [name for name in after if not rollback.is_known(name)]
         if unknown:
             raise HostError(f"nobody knows how to do {', '.join(unknown)}")
+        for unit in filter(None, map(rollback.reloaded, after)):
+            if not self._declares(unit):
+                raise HostError(f"{unit} is not among the units that this action declares")
 
     def _is_ours(self, path: str) -> bool:
         return declared.covers(self._folders, path)

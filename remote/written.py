@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -24,6 +25,7 @@ _REMEMBERED = 2000
 _RECORD_LIMIT = 256 << 10
 _LONGEST_PATH = 300
 _KEPT = 200
+_KEPT_BYTES = 256 << 20
 
 
 def known() -> dict[str, str]:
@@ -65,7 +67,7 @@ def _bounded(record: Mapping[str, str]) -> dict[str, str]:
 
 
 def keep_aside(path: str) -> str:
-    """A copy of what stands there, for people; returns its name. Raises OSError."""
+    """A copy of the file or link that stands there, for people; returns its name. Raises OSError."""
     copy = _kept_name(path)
     try:
         entry = snapshots.keep(path, copy)
@@ -73,9 +75,11 @@ def keep_aside(path: str) -> str:
         raise OSError(str(error)) from error
     if entry["type"] == "link":
         os.symlink(entry["target"], copy)
-    if entry["type"] == "file":
+    elif entry["type"] == "file":
         os.chown(copy, 0, 0)
         os.chmod(copy, 0o600)
+    else:
+        raise OSError(errno.EINVAL, "it is neither a file nor a link")
     store.sync_folder(layout.KEPT)
     return copy
 
@@ -83,25 +87,41 @@ def keep_aside(path: str) -> str:
 def _kept_name(path: str) -> str:
     """A new name in the folder of what is kept, where the oldest make room."""
     os.makedirs(layout.KEPT, mode=0o700, exist_ok=True)
-    for name in sorted(os.listdir(layout.KEPT))[: 1 - _KEPT]:
+    names = sorted(os.listdir(layout.KEPT))
+    room = _KEPT_BYTES - sum(map(_size, names))
+    for number, name in enumerate(names):
+        if len(names) - number < _KEPT and room > 0:
+            break
+        room += _size(name)
         restore.put_back({"path": f"{layout.KEPT}/{name}", "type": "tree"})
     label = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(path))[:60]
     return f"{layout.KEPT}/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}-{label}"
 
 
+def _size(name: str) -> int:
+    """What a file takes on the disk. A folder that was moved here counts as nothing: it took that room before."""
+    status = os.lstat(f"{layout.KEPT}/{name}")
+    return status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0
+
+
 def move_aside(path: str) -> str:
     """What stands there itself, whatever it is: a rename takes no room, and no time. Returns its new name.
 
-    From another file system a file is copied, and stays where it is. Raises OSError.
+    From another file system a file is copied, and stays where it is; a folder stays there under another name. Raises
+    OSError.
     """
+    kept = _kept_name(path)
     try:
-        kept = _kept_name(path)
         snapshots.move(path, kept)
         return kept
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    return keep_aside(path)
+    if os.path.islink(path) or not os.path.isdir(path):
+        return keep_aside(path)
+    beside = f".{os.path.basename(path)[:100]}.{os.path.basename(kept)[:29]}"
+    snapshots.move(path, beside, beside=True)
+    return f"{os.path.dirname(path)}/{beside}"
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import arming
 import layout
 import restore
 import safe
+import snapshots
 import store
 import verdicts
 import written
@@ -383,3 +384,63 @@ def test_a_receipt_that_cannot_be_written_is_tried_again(etc: Path) -> None:
         safe.rollback(OP, unsigned)
     assert (content(etc), armed.pending()) == ({"key": "old"}, OP)
     assert safe.rollback(OP) == []
+
+
+def test_what_somebody_else_wrote_into_a_run_that_never_settled_is_kept(etc: Path) -> None:
+    def breaks() -> None:
+        (etc / "key").write_text("ours, or an administrator's")
+        raise RuntimeError("the power went")
+
+    with pytest.raises(Exception):  # noqa: B017  (whatever it is that broke)
+        change(etc, apply=breaks)
+    assert content(etc) == {"key": "old"}
+    assert [path.read_text() for path in Path(layout.KEPT).iterdir()] == ["ours, or an administrator's"]
+
+
+@pytest.mark.parametrize(
+    ("states", "again"),
+    [("inactive\\ninactive", True), ("active\\ninactive", False), ("inactive\\nactivating", False)],
+)
+def test_a_countdown_that_somebody_stopped_goes_on(etc: Path, states: str, again: bool) -> None:
+    change(etc)
+    calls = etc.parent / "calls"
+    calls.unlink()
+    put_program(etc.parent, "systemctl", f"printf '{states}\\n'; exit 3")
+    arming.count_on(OP)
+    (asked, *started) = calls.read_text().splitlines()
+    assert f"is-active serverflow-rollback-{OP.lower()}.timer" in asked
+    assert bool(started) == again
+    assert not started or f"rollback {OP}" in started[0]
+
+
+def test_a_change_that_waits_no_more_is_not_counted(etc: Path) -> None:
+    change(etc)
+    safe.rollback(OP)
+    (etc.parent / "calls").unlink()
+    put_program(etc.parent, "systemctl", "printf 'inactive\\ninactive\\n'; exit 3")
+    arming.count_on(OP)
+    assert "systemd-run" not in (etc.parent / "calls").read_text()
+
+
+def test_a_folder_of_somebody_else_on_another_file_system_stays_beside(
+    etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def move(path: str, to: str, beside: bool = False) -> None:
+        if not beside:
+            raise OSError(errno.EXDEV, "another file system")
+        os.rename(path, f"{os.path.dirname(path)}/{to}")
+
+    monkeypatch.setattr(snapshots, "move", move)
+    (etc / "folder/deep").mkdir(parents=True)
+    kept_as = written.move_aside(str(etc / "folder"))
+    assert not (etc / "folder").exists() and Path(kept_as, "deep").is_dir()
+    with pytest.raises(OSError, match="neither a file nor a link"):
+        written.keep_aside(kept_as)
+
+
+def test_what_is_kept_aside_is_bounded_in_bytes(etc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written, "_KEPT_BYTES", 3 << 20)
+    (etc / "key").write_bytes(os.urandom(1 << 20))
+    names = [written.keep_aside(str(etc / "key")) for _ in range(6)]
+    left = {str(path) for path in Path(layout.KEPT).iterdir()}
+    assert names[-1] in left and len(left) <= 3
