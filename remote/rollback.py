@@ -42,6 +42,12 @@ def is_known(after: str) -> bool:
     return after in _AFTER or _RELOAD.match(after) is not None
 
 
+def reloaded(after: str) -> str:
+    """The unit that this tells to read its files again; "" for none."""
+    found = _RELOAD.match(after)
+    return found.group(1) if found else ""
+
+
 def applied_of(data: bytes) -> dict[str, Any]:
     """`ticks` when all was applied, and what then stood at `paths`. Runners before this one kept the ticks alone."""
     value = json.loads(data)
@@ -82,7 +88,10 @@ class Rollback:
         self._own = own
         self._entries = {entry["path"]: entry for entry in manifest["paths"]}
         self._units = {unit["name"]: unit for unit in manifest["units"]}
-        self._applied: dict[str, str] = applied_of(store.read_file(f"{folder}/applied") or b"{}").get("paths", {})
+        applied = store.read_file(f"{folder}/applied") or b""
+        #: Whether the run ended well, and so has said what it wrote.
+        self._is_settled = bool(applied)
+        self._applied: dict[str, str] = applied_of(applied or b"{}").get("paths", {})
         #: What an attempt before this one has kept aside: by now its step finds nothing to keep.
         self._kept: list[str] = json.loads(store.read_file(f"{folder}/kept") or b"[]")
         self.problems = list(self._kept)
@@ -144,6 +153,10 @@ class Rollback:
             raise TooEarly(errno.ENOENT, f"{path}: its folder is not there yet")
         if self._is_others(entry):
             self._make_way(path)
+        elif not self._is_settled and self._is_unknown(entry):
+            # Ours as far as it came, or somebody else's of that time: nobody can tell, so nothing is lost.
+            with contextlib.suppress(OSError, snapshots.CannotKeep):
+                written.move_aside(path)
         try:
             with_room(lambda: restore.put_back(entry))
         except OSError as error:
@@ -175,6 +188,11 @@ class Rollback:
         ours = ("", snapshots.before(entry), self._applied[entry["path"]])
         return snapshots.fingerprint(entry["path"]) not in ours
 
+    def _is_unknown(self, entry: dict[str, Any]) -> bool:
+        """A file, neither as it was before nor gone, of a run that never said what it has written."""
+        found = snapshots.fingerprint(entry["path"])
+        return entry["type"] in ("file", "absent") and found.startswith("file ") and found != snapshots.before(entry)
+
     def _after(self, name: str) -> None:
         found = _RELOAD.match(name)
         if name == "daemon-reload":
@@ -182,6 +200,8 @@ class Rollback:
         elif found or name == "reload-ssh":
             # At boot sshd waits for the rollback; `reload` would wait for sshd, and both for ever.
             unit = found.group(1) if found else "ssh.service"
+            if units.state(unit)["active"] not in units.RUNNING:
+                return  # it may be gone with its file, and then systemctl fails
             self._systemctl("try-reload-or-restart", *self._no_block, "--", unit)
         else:
             self.problems.append(f"nobody knows how to do {name}")
