@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable
 
+import accounts
 import layout
 import restore
 import snapshots
@@ -151,12 +152,15 @@ class Rollback:
             return  # systemd-sysctl.service comes after us, and reads the files that are back by then
         if self._at_boot and entry.get("had_folder") and not os.path.isdir(os.path.dirname(path)):
             raise TooEarly(errno.ENOENT, f"{path}: its folder is not there yet")
+        if path == layout.PASSWD and entry["type"] == "file" and not self._at_boot:
+            # Whoever gets the number next would own them.
+            self.problems += accounts.end_processes(accounts.gone(entry["copy"]))
         if self._is_others(entry):
             self._make_way(path)
         elif not self._is_settled and self._is_unknown(entry):
             # Ours as far as it came, or somebody else's of that time: nobody can tell, so nothing is lost.
             with contextlib.suppress(OSError, snapshots.CannotKeep):
-                written.move_aside(path)
+                written.keep_aside(path)
         try:
             with_room(lambda: restore.put_back(entry))
         except OSError as error:

@@ -551,3 +551,26 @@ def test_other_releases(fleet: Fleet, tmp_path: Path, ada: str, release: str) ->
             assert difference(before, capture(victim.target)) == []
             assert way_back(victim.target, op)["data"]["problems"] == []
         assert run(victim, "user", "create", "ada", "--key", ada, "--yes")["outcome"] == "done"
+
+
+def test_nothing_of_an_account_that_went_back_survives(victim: Victim, ada: str) -> None:
+    """Whoever got the user id next would own it."""
+    target = victim.target
+    leave(victim, "user", "create", "eve", "--key", ada, "--yes")
+    target.run("su", "-s", "/bin/sh", "eve", "-c", "setsid sleep 987 >/dev/null 2>&1 &")
+    eventually(lambda: target.run("pgrep", "-u", "eve", check=False).stdout, "something runs as eve")
+    op = reach_deadline(target)
+    assert target.run("pgrep", "-f", "sleep 987", check=False).stdout == ""
+    assert way_back(target, op)["data"]["problems"] == []
+
+
+def test_a_countdown_that_root_has_stopped_goes_on(victim: Victim, settings: str) -> None:
+    """It would wait for ever, and with it every other change."""
+    op = leave(victim, "file", "put", "shop", settings, "conf/settings", "--safe", "--yes", within="10s")
+    victim.target.run("systemctl", "stop", f"serverflow-rollback-{op.lower()}.timer")
+    ended = victim.operator.run(
+        "service", "restart", "cron", "--on", "victim", "--yes", "--lock-wait", "0s", check=False
+    )
+    assert ended.returncode == 8
+    until_over(victim.target, op)
+    assert run(victim, "service", "restart", "cron", "--yes")["outcome"] == "done"
