@@ -120,10 +120,24 @@ class InternalError(SfError):
 
 
 class Interrupted(SfError):
-    """Ctrl-C."""
+    """Ctrl-C. Its exit code, and those of the other two, are what shells report: 128 and the signal's number."""
 
     exit_code = 130
     default_code = "interrupted"
+
+
+class Terminated(Interrupted):
+    """SIGTERM."""
+
+    exit_code = 143
+    default_code = "terminated"
+
+
+class HungUp(Interrupted):
+    """SIGHUP: the terminal is gone."""
+
+    exit_code = 129
+    default_code = "hung-up"
 
 
 #: The codes that servers put into receipts (docs/protocol.md).

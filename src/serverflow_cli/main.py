@@ -80,7 +80,7 @@ def run(argv: Sequence[str], session: Session) -> int:
             _trace(session)
             return session.fail(error)
         except KeyboardInterrupt:
-            return session.fail(interrupted(session.progress.begun))
+            return session.fail(interrupted(session.progress.begun, session.progress.left, session.ended_by))
         except BrokenPipeError:
             raise
         except Exception as error:
@@ -90,6 +90,11 @@ def run(argv: Sequence[str], session: Session) -> int:
             session.terminal.stdout.flush()
     except BrokenPipeError:
         return _reader_is_gone()
+    except OSError:
+        if not session.ended_by:
+            raise
+        _reader_is_gone(2)  # SIGHUP comes when the terminal is gone
+        return 128 + session.ended_by
 
 
 def _invoke(argv: Sequence[str], session: Session) -> int:
@@ -117,11 +122,14 @@ def _trace(session: Session) -> None:
         session.terminal.err(clean_block(traceback.format_exc()))
 
 
-def _reader_is_gone() -> int:
-    """`sf … | head`: end quietly, also when the interpreter flushes stdout once more on its way out."""
+def _reader_is_gone(last: int = 1) -> int:
+    """`sf … | head`: end quietly, also when the interpreter flushes stdout once more on its way out. With `last` 2,
+    stderr too.
+    """
     import os
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for stream in range(1, last + 1):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     return BROKEN_PIPE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,76 @@ def test_ctrl_c_ends_a_question_at_once() -> None:
     child.sendintr()
     child.expect_exact("interrupted")
     child.expect(pexpect.EOF)
+
+
+RUNNING = """
+import asyncio, sys
+from contextlib import asynccontextmanager
+from serverflow_cli.cli.options import take_global_options
+from serverflow_cli.cli.session import Session
+from serverflow_cli.main import run
+from serverflow_cli.ui.terminal import Terminal
+class Flows:
+    @asynccontextmanager
+    async def workspace(self, ask):
+        yield None
+    async def run_action(self, workspace, action, *_, report, **__):
+        report({"t": "op", "server": "web1", "op": "OP", "action": action, "mode": "run"})
+        try:
+            print("running", flush=True)
+            await asyncio.Event().wait()
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            report({"t": "left", "text": "the file is as it was"})
+            raise
+options, rest = take_global_options("service restart nginx --on web1 --yes".split())
+sys.exit(run(rest, Session(options, Terminal(sys.stdin, sys.stdout, sys.stderr), Flows())))
+"""
+
+
+def running(*before: str) -> subprocess.Popen[str]:
+    """A command that has begun something on a server."""
+    command = [*before, sys.executable, "-c", RUNNING]
+    process = subprocess.Popen(command, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "running\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "hung up"),
+    ],
+)
+def test_a_signal_ends_it_like_ctrl_c(number: signal.Signals, code: int, said: str) -> None:
+    process = running()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err.splitlines()) == (
+        code,
+        [f"sf: error: {said}", "sf: hint: web1 goes on: `sf op follow OP`", "sf: hint: the file is as it was"],
+    )
+
+
+def test_in_the_background_of_a_script_where_ctrl_c_is_ignored() -> None:
+    process = running("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, "sf: hint: the file is as it was" in err) == (143, True)
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    process = running("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=30)[1].startswith("sf: error: terminated")
+
+
+def test_a_terminal_that_is_gone_costs_no_exit_code() -> None:
+    child = pexpect.spawn(sys.executable, ["-c", RUNNING], env=ENVIRON, timeout=30, encoding="utf-8")
+    child.expect_exact("running")
+    child.closed = True  # by us: pexpect would send more signals
+    child.ptyproc.fileobj.close()
+    _, status = os.waitpid(child.pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129

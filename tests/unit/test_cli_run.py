@@ -327,6 +327,16 @@ def test_ctrl_c_says_what_becomes_of_each_servers_safe_change() -> None:
     ]
 
 
+def test_ctrl_c_says_what_becomes_of_the_file() -> None:
+    class Running(FakeFlows):
+        async def run_action(self, *_: Any, **options: Any) -> CommandResult:
+            options["report"]({"t": "left", "text": "fleet.toml has it already"})
+            raise KeyboardInterrupt
+
+    ended = sf("redis create cache --on all --yes", Running(CHANGED))
+    assert ended.err.splitlines() == ["sf: error: interrupted", "sf: hint: fleet.toml has it already"]
+
+
 @pytest.mark.parametrize(
     ("options", "safety"),
     [

@@ -93,6 +93,15 @@ def test_a_history_is_one_table() -> None:
     assert ended.err == ""
 
 
+def test_a_history_tells_how_many_problems_there_were() -> None:
+    undone = {**CHANGE, "ended": "rolled-back", "problems": ["/etc/a: no room", "/etc/b: busy"]}
+    flows = answers("changes", web1=[undone, {**CHANGE, "problems": []}])
+    lines = sf("safe history", flows).out.splitlines()
+    assert ("rolled-back (2 problems)" in lines[1], lines[2].endswith("confirmed")) == (True, True)
+    assert "PROBLEMS" not in lines[0]
+    assert sf("safe history --json", flows).document["servers"][0]["data"]["changes"][0] == undone
+
+
 def test_what_a_safe_change_did_is_shown_with_its_changes() -> None:
     reply = Reply(OP, "confirmed", (Change("run", "unit", "x"),), data={"ended": "confirmed"})
     ended = sf(f"safe show {OP} --on web1", FakeFlows(CommandResult("acme", "", (ServerResult("web1", reply),))))

@@ -75,7 +75,7 @@ def test_a_stanza_is_a_resource_of_its_kind_on_each_server() -> None:
 
 def test_two_stanzas_of_one_kind_on_one_server_are_refused() -> None:
     other = '[config.more]\non = "web2,db1"\nkind = "sshd"\ncontent = ""\n'
-    with pytest.raises(PlanError, match="web2: config.sshd and config.more have the same kind"):
+    with pytest.raises(PlanError, match=r"web2: config\.sshd and config\.more have the same kind"):
         resources(parse(HEAD + SSHD + other))
     assert len(resources(parse(HEAD + SSHD + other.replace("web2,", "")))) == 3
     assert len(resources(parse(HEAD + SSHD + other.replace('kind = "sshd"', 'kind = "motd"')))) == 4

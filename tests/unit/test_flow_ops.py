@@ -46,7 +46,7 @@ def test_what_was_confirmed_since_is_done() -> None:
 def test_what_has_gone_back_since_says_what_is_left() -> None:
     with pytest.raises(RolledBack, match="it has gone back; not all could be put back: /etc/x: no"):
         since_then({"ended": "rolled-back", "problems": ["/etc/x: no"]})
-    with pytest.raises(RolledBack, match="it has gone back$"):
+    with pytest.raises(RolledBack, match=r"it has gone back$"):
         since_then({"ended": "rolled-back", "problems": []})
 
 

@@ -34,6 +34,7 @@ from serverflow_cli.flows.safe import USUAL, Safety, safety_of
 from serverflow_cli.flows.safe_checks import before_confirming, failed_of
 from serverflow_cli.flows.workspace import Workspace
 from serverflow_cli.model.result import CommandResult, Reply, Request, ServerResult
+from serverflow_cli.rpc import fanout
 from serverflow_cli.rpc.call import Caller
 from serverflow_cli.rpc.hello import Link
 
@@ -90,6 +91,11 @@ class Server:
     later: bool = False
     cannot_undo: str = ""
     undone_after: float = 0
+    #: What could not be put back, and what of the change could not be finished.
+    problems: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    #: What `op.status` comes to instead.
+    state: Mapping[str, Any] | SfError | None = None
     asked: list[str] = field(default_factory=list)
     _changed_at: float = 0
     _within: float = 0
@@ -155,21 +161,27 @@ class Server:
         if request.action == "safe.show":
             if not self.ended:
                 raise _answered(TrustError("no safe change", code="bad-params"))
-            return Reply(op_id, "done", data={"ended": self.ended, "by": "ben"})
+            return Reply(op_id, "done", data={"ended": self.ended, "by": "ben", "problems": list(self.problems)})
         if request.action == "safe.rollback" and self.cannot_undo:
             raise _answered(ActionFailed(self.cannot_undo))
         if request.action == "safe.confirm":
             if self.later:
                 raise _answered(ActionFailed("no change waits for confirmation"))
+            if not self._changed_at and not self._verdict:
+                raise _answered(TrustError("the key may not", code="not-granted"))
             if self.pending and self._connection == self._changed_over:
                 raise ActionFailed("this connection is older than the change; confirm over a new one")
             if self._verdict == "rolled-back":
                 raise RolledBack("too late: the change was rolled back")
             self._verdict = "confirmed"
-            return Reply(op_id, "done")
+            return Reply(op_id, "done", data={"left": list(self.left)} if self.left else {})
         if request.action == "safe.rollback":
             self._verdict, self.undone_after = "rolled-back", self._since
-            return Reply(op_id, "rolled-back", data={"problems": []})
+            return Reply(op_id, "rolled-back", data={"problems": list(self.problems)})
+        if request.action == "op.status" and isinstance(self.state, SfError):
+            raise self.state
+        if request.action == "op.status" and isinstance(self.state, Mapping):
+            return Reply(op_id, "done", data=self.state)
         if request.action == "op.status":
             kept = {"state": "ended", "body": self._kept, "sig": base64.b64encode(b"s").decode()}
             return Reply(op_id, "done", data=kept, receipt={"finished_at": 1_000 + int(self._since * 1000)})
@@ -289,7 +301,7 @@ def test_a_server_that_stays_away_leaves_it_open() -> None:
 @pytest.mark.parametrize(
     ("secrets", "hint"),
     [
-        ({}, "sf safe status --on web1"),
+        ({}, f"sf safe show {OP} --on web1"),
         ({"password": "x"}, f"what it made cannot be shown: sf safe rollback {OP} --on web1, then run it again"),
     ],
 )
@@ -437,6 +449,130 @@ def test_an_answer_that_was_lost_for_good() -> None:
     assert f"sf safe confirm {OP} --on web1" in caught.value.hint
 
 
+LIMITED = {"op.status", "safe.show", "safe.status"}
+
+
+def test_a_key_that_may_not_ask_confirms_its_own_all_the_same() -> None:
+    server = Server(loses={"user.create"}, denies=LIMITED)
+    reply = change(server, checked())
+    assert (reply.op_id, reply.outcome) == (OP, "done")
+    assert reply.notes[1:] == ("confirmed over a new connection",) and "may not ask for it" in reply.notes[0]
+    assert server.asked[2:] == ["op.status", "greet", "greet", "safe.check", "safe.confirm"]
+
+
+def test_a_key_that_may_not_ask_hears_that_it_has_gone_back() -> None:
+    with pytest.raises(RolledBack, match="has gone back"):
+        change(Server(loses={"user.create"}, denies=LIMITED, away=(0, 125)))
+
+
+def test_a_key_that_may_not_ask_leaves_it_to_others_where_they_are_to_confirm() -> None:
+    server = Server(loses={"user.create"}, denies=LIMITED, away=(0, 100))
+    with pytest.raises(OutcomeUnknown, match="waits for confirmation until") as caught:
+        change(server, checked(confirm=False))
+    assert (caught.value.code, OP in caught.value.hint) == ("pending-confirm", True)
+    assert "safe.confirm" not in server.asked
+
+
+def test_a_key_that_may_neither_ask_nor_confirm() -> None:
+    with pytest.raises(OutcomeUnknown, match="this key cannot confirm it") as caught:
+        change(Server(loses={"user.create"}, denies={*LIMITED, "safe.confirm"}))
+    assert (caught.value.exit_code, OP in caught.value.hint) == (13, True)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        TrustError("the host key is another one"),
+        ActionFailed("broken"),
+        {"state": "ended", "body": 5},
+        {"state": "indeterminate"},
+        {"state": "unknown"},
+    ],
+)
+def test_whatever_goes_wrong_after_a_lost_answer_leaves_it_open(state: Mapping[str, Any] | SfError) -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        change(Server(loses={"user.create"}, state=state))
+    assert (caught.value.exit_code, OP in caught.value.hint) == (13, True)
+
+
+PROBLEM = "/etc/x: No space left on device"
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_what_could_not_be_put_back_is_told(later: bool) -> None:
+    left = f"; not all could be put back: {PROBLEM}"
+    server = Server(ended="rolled-back", problems=(PROBLEM,), away=(0, 125), later=later)
+    with pytest.raises(RolledBack) as caught:
+        change(server)
+    assert caught.value.message.endswith(f"has gone back{left}")
+    with pytest.raises(RolledBack) as caught:
+        change(Server(failing=1000, problems=(PROBLEM,)), checked())
+    assert caught.value.message.endswith(f"so it was undone{left}")
+
+
+def test_what_could_not_be_finished_is_told() -> None:
+    notes = change(Server(left=("/var/old: Device or resource busy",))).notes
+    assert notes[1:] == ("it counts, but was not finished: /var/old: Device or resource busy",)
+
+
+def test_a_key_that_may_not_try_the_checks_hears_what_it_lacks() -> None:
+    for key, named in (("ci", "ci"), ("", "NAME")):
+        server = Server(denies={"safe.check"})
+        with pytest.raises(TrustError) as caught:
+            change(server, checked(key=key))
+        assert caught.value.hint == f"sf key grant {named} --allow safe.check --on web1"
+        assert server.asked == ["safe.check"]
+
+
+def test_whoever_confirms_by_hand_may_go_without_the_checks() -> None:
+    async def confirming() -> None:
+        server = Server(denies={"safe.check"})
+        server._change(Request("user.create", confirm_s=120), OP)
+        await before_confirming(cast("Caller", server), LINK, OP, (CHECK,), lambda _: None)
+
+    with pytest.raises(TrustError) as caught:
+        run(confirming())
+    assert caught.value.hint.endswith(f"without the checks: sf safe confirm {OP} --on web1 --no-checks")
+
+
+class Slow:
+    """As a Workspace: web1 is through at once, what there is beside it takes so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def on_all(self, names: list[str], work: Any, report: Any) -> tuple[ServerResult, ...]:
+        async def other(_: Link) -> Reply:
+            await asyncio.sleep(self.seconds)
+            return Reply(OP, "done")
+
+        links = [cast("Link", SimpleNamespace(name=name)) for name in names]
+        first, *others = await asyncio.gather(
+            *(fanout.on_all([link], work if link.name == "web1" else other, report) for link in links)
+        )
+        return (*first, *(one for part in others for one in part))
+
+
+@pytest.mark.parametrize(
+    ("names", "seconds", "late"), [(["web1"], 0, False), (["web1", "db1"], 5, False), (["web1", "db1"], 500, True)]
+)
+def test_whoever_is_to_confirm_hears_of_it_when_it_is_so(names: list[str], seconds: float, late: bool) -> None:
+    server, events = Server(), list[Mapping[str, Any]]()
+
+    async def work(link: Link, safety: Safety) -> Reply:
+        request = Request("user.create", {"name": "ana"}, confirm_s=120)
+        return await safe.call(cast("Caller", server), link, request, OP, 1, events.append, safety)
+
+    workspace = cast("Workspace", Slow(seconds))
+    (web1, *_) = run(safe.on_all(workspace, names, work, events.append, Safety(confirm=False)))
+    told = [str(event["text"]) for event in events if event["t"] == "note"]
+    assert len(told) == len(names) - 1
+    for text in told:
+        assert re.fullmatch(rf"waits for confirmation until \d\d:\d\d:\d\d: sf safe confirm {OP} --on web1", text)
+    wording = "it was due to be undone at" if late else "waits for confirmation until"
+    assert web1.error and web1.error.message.startswith(wording)
+
+
 def test_a_confirmation_whose_answer_was_lost_counts() -> None:
     server = Server(loses={"safe.confirm"})
     assert change(server).outcome == "done"
@@ -521,7 +657,7 @@ expect = ["http http://127.0.0.1/ 200", "unit ssh active"]
 
 
 def test_the_checks_of_each_server() -> None:
-    workspace = cast("Workspace", SimpleNamespace(fleet=parse(FLEET)))
+    workspace = cast("Workspace", SimpleNamespace(fleet=parse(FLEET), key_name="ci"))
     assert safe.with_checks(workspace, USUAL).checks == {
         "web1": ("tcp 127.0.0.1:22", "unit ssh active", "http http://127.0.0.1/ 200"),
         "db1": ("tcp 127.0.0.1:22", "unit ssh active"),

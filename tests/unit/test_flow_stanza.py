@@ -17,6 +17,7 @@ from serverflow_cli.config.environment import Settings
 from serverflow_cli.config.folder import FleetFolder
 from serverflow_cli.errors import (
     ActionFailed,
+    InternalError,
     Locked,
     OutcomeUnknown,
     PlanChanged,
@@ -44,6 +45,10 @@ CACHE = '[redis.cache]\non = "all"\n'
 OTHER = "01JD0000000000000000000009"
 
 
+def noop() -> None:
+    pass
+
+
 @dataclass
 class Servers:
     """Both of them. `answers` is what a change of a resource comes to, by server and resource; else it is made."""
@@ -52,8 +57,15 @@ class Servers:
     #: Servers on which another safe change waits.
     waiting: set[str] = field(default_factory=set)
     asked: list[tuple[str, str]] = field(default_factory=list)
-    #: What happens while a change is made.
-    meanwhile: Callable[[], object] = lambda: None
+    #: What comes with what was done.
+    data: dict[str, Any] = field(default_factory=dict)
+    #: What happens before a change is asked for, and while it is made.
+    before_sending: Callable[[], object] = noop
+    meanwhile: Callable[[], object] = noop
+
+    async def _pause(self, happening: Callable[[], object]) -> None:
+        happening()
+        await asyncio.sleep(0)
 
     @asynccontextmanager
     async def hold(self, _link: Link) -> AsyncIterator[None]:
@@ -74,14 +86,17 @@ class Servers:
         made = Change("create", "thing", key)
         if request.mode == "plan":
             return Reply(op_id, "done", (made,), plan_sha256="0" * 64)
+        if request.read_only:
+            return Reply(op_id, "done")
+        await self._pause(self.before_sending)
         self.asked.append((link.name, key))
-        self.meanwhile()
         error = self.answers.get((link.name, key))
         if not isinstance(error, Unreachable):
-            report({"t": "op", "server": link.name, "op": op_id})
+            report({"t": "op", "server": link.name, "op": op_id, "mode": request.mode})
+        await self._pause(self.meanwhile)
         if error:
             raise error
-        return Reply(op_id, "done", (made,))
+        return Reply(op_id, "done", (made,), self.data)
 
 
 class Fleet(Workspace):
@@ -160,8 +175,49 @@ def test_what_one_server_has_stays_in_the_file(fleet: Fleet, servers: Servers) -
 
 def test_what_may_be_there_stays_in_the_file(fleet: Fleet, servers: Servers) -> None:
     servers.answers = {("web1", KEY): waits(), ("web2", KEY): ActionFailed("broken")}
-    assert create(fleet).notes == ("fleet.toml keeps it; the next sf apply makes it again on web2",)
+    assert create(fleet).notes == (
+        "fleet.toml keeps it; the next sf apply makes it again on web2",
+        "fleet.toml has it already; if it goes back on web1, "
+        "take it out there too, or the next sf apply makes it again",
+    )
     assert "[redis.cache]" in fleet.text
+
+
+@pytest.mark.parametrize("error", [waits(), OutcomeUnknown("lost"), InternalError(KeyError("x"))])
+def test_what_nobody_can_say_stays_in_the_file(fleet: Fleet, servers: Servers, error: SfError) -> None:
+    servers.answers = dict.fromkeys((("web1", KEY), ("web2", KEY)), error)
+    (note,) = create(fleet).notes
+    assert note.startswith("fleet.toml has it already; if it goes back on web1, web2, take it out there too")
+    assert "[redis.cache]" in fleet.text
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_ctrl_c_leaves_the_file_as_the_servers_are(fleet: Fleet, servers: Servers, sent: bool) -> None:
+    """Once a server was asked, it goes on with it."""
+
+    async def interrupted() -> None:
+        def stop(*_: object) -> None:
+            assert "[redis.cache]" in fleet.text
+            assert task
+            task.cancel()
+
+        servers.meanwhile, servers.before_sending = (noop, stop)[sent], (stop, noop)[sent]
+        how: dict[str, Any] = {"secrets": {}, "plan": False, "timeout_s": None, "lock_wait_s": 0}
+        work = run_action(
+            fleet, "redis.create", "all", {"name": "cache"}, approve=lambda _: True, report=events.append, **how
+        )
+        task = asyncio.create_task(work)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    events: list[Any] = []
+    asyncio.run(interrupted())
+    (left,) = [event["text"] for event in events if event["t"] == "left"]
+    if sent:
+        assert left.startswith("fleet.toml has it already; if it goes back, take it out there too")
+        assert "[redis.cache]" in fleet.text
+    else:
+        assert (left, fleet.text) == ("fleet.toml is as it was before, too", FLEET)
 
 
 def test_what_is_there_in_part_stays_in_the_file(fleet: Fleet, servers: Servers) -> None:
@@ -215,6 +271,16 @@ def test_whoever_undoes_by_hand_hears_of_the_file(fleet: Fleet, stanzas: str, no
     assert fleet.servers
     fleet.write(FLEET + stanzas)
     assert run(fleet, "safe.rollback", {"op": OTHER}).notes == notes
+
+
+def test_what_could_not_be_put_back_by_hand_is_a_failure(fleet: Fleet, servers: Servers) -> None:
+    fleet.write(FLEET + CACHE)
+    servers.data = {"op": OTHER, "problems": ["/etc/a: no room", "/etc/b: busy"]}
+    result = run(fleet, "safe.rollback", {"op": OTHER})
+    assert (result.exit_code, result.notes) == (6, ("fleet.toml is not changed by this",))
+    web1 = result.servers[0]
+    assert web1.error and web1.error.message == "not all could be put back: /etc/a: no room; /etc/b: busy"
+    assert web1.reply and web1.reply.data == servers.data
 
 
 # --- several resources on one server ---------------------------------------------------------------------------------

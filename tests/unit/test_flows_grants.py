@@ -9,6 +9,7 @@ import pytest
 
 from serverflow_cli.errors import ConfigError, UsageError
 from serverflow_cli.flows import grants
+from serverflow_cli.flows.keys import Rights
 from serverflow_cli.model.fleet import Fleet
 from serverflow_cli.trust.trustfile import CommandKey, Grant, Role, RootKey, Trust
 
@@ -103,3 +104,15 @@ def test_wishes_for_nobody_are_told() -> None:
     assert [text.split(",")[0] for text in grants.problems(trust(ANA), fleet(WISH, WISH))] == [
         "fleet.toml grants something to ci"
     ]
+
+
+def test_a_key_that_may_try_the_checks_already_lacks_nothing() -> None:
+    checks = {"all": {"on": "all", "expect": ["unit ssh active"]}}
+    wished = Fleet.model_validate({**fleet().model_dump(by_alias=True, exclude_none=True), "checks": checks})
+    asked = Rights(("user.create",), "web1,db1")
+    (note,) = grants.unchecked("ci", asked, wished, [Grant(("safe.check",), (WEB1,))], IDS)
+    assert note.startswith("[checks] are for db1, and ci may not try them")
+    conditional = Grant(("safe.check",), (WEB1, DB1), {"unit": "cron"})
+    (note,) = grants.unchecked("ci", asked, wished, [conditional], IDS)
+    assert note.startswith("[checks] are for web1, db1")
+    assert grants.unchecked("ci", asked, wished, [Grant(("safe.check",), (WEB1, DB1))], IDS) == []

@@ -90,6 +90,29 @@ def test_actions_that_a_condition_keeps_from_running_are_told(ana: Workspace) ->
     assert granted(ana, Rights(("service.restart",), "all", {"unit": "cron"})).notes == ()
 
 
+CHECKS = '[checks.web]\non = "all"\nexpect = ["unit ssh active"]\n'
+
+
+def test_changes_where_there_are_checks_need_them_too(ana: Workspace) -> None:
+    toml = ana.folder.fleet_toml
+    toml.write_text(toml.read_text() + CHECKS)
+    note = (
+        "[checks] are for web1, and ci may not try them, so safe changes are refused there: "
+        "sf key grant ci --allow safe.check --on web1"
+    )
+    assert note in deployed(ana, Rights(("user.create",), "all")).notes
+    # No condition can be met by it.
+    rights = Rights(("user.create", "safe.check"), "all", {"name": "bo"})
+    assert note in deployed(ana, rights).notes
+    for fine in (("user.create", "safe.check"), ("service.restart", "system.info")):
+        assert deployed(ana, Rights(fine, "all")).notes == ()
+    deployed(ana, Rights(("system.info",), "all"), plan=False)
+    assert note in granted(ana, Rights(("user.create",), "all")).notes
+    toml.write_text(toml.read_text().replace(CHECKS, ""))
+    ana.refresh()
+    assert granted(ana, Rights(("user.create",), "all")).notes == ()
+
+
 def test_many_actions_are_told_in_a_few_words(ana: Workspace) -> None:
     error = refused(ana, Rights(("*",), "all", {"nosuch": "x"}))
     assert len(error.message) < 250

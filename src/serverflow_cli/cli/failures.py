@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typer.exceptions import TyperException
 
-from ..errors import Interrupted, UsageError
+from ..errors import HungUp, Interrupted, Terminated, UsageError
 
 #: Options of commands that change something which can be put back.
 _SAFE = ("--safe", "--confirm-within", "--no-confirm")
 
 
-def interrupted(begun: Mapping[str, tuple[str, bool]]) -> Interrupted:
-    """Ctrl-C. What servers have begun they finish: by name, the operation's id and whether it is a safe change that is
-    not confirmed. That they undo.
+def interrupted(begun: Mapping[str, tuple[str, bool]], left: Sequence[str] = (), signal: int = 0) -> Interrupted:
+    """Ctrl-C, or that signal. What servers have begun they finish: by name, the operation's id and whether it is a safe
+    change that is not confirmed. That they undo. `left` is what else is to be known.
     """
     hints = [
         f"{server} goes on: `sf op follow {op}`"
         + (f"; it is undone by itself, unless: `sf safe confirm {op} --on {server}`" if safe else "")
         for server, (op, safe) in begun.items()
     ]
-    return Interrupted("interrupted", hint="\n".join(hints))
+    error = next((kind for kind in (Terminated, HungUp) if kind.exit_code == 128 + signal), Interrupted)
+    return error(error.default_code.replace("-", " "), hint="\n".join((*hints, *left)))
 
 
 def usage_error(error: TyperException) -> UsageError:

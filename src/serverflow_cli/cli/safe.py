@@ -42,7 +42,10 @@ def confirm(context: typer.Context, op_id: OpId, *, on: On, no_checks: NoChecks 
 
 
 def rollback(context: typer.Context, op_id: OpId, *, on: On, plan: Plan = False, yes: Yes = False) -> int:
-    """Undo a change that waits, now and not at its deadline."""
+    """Undo a change that waits, now and not at its deadline.
+
+    It ends with 6 when not all could be put back.
+    """
     op = checked(op_id)
     session: Session = context.obj
     if plan:
@@ -127,10 +130,26 @@ def _undoing_on(server: ServerResult, op: str) -> ServerResult:
 def _some(result: CommandResult) -> CommandResult:
     """Without the servers that have no safe changes to tell of; a note when that is all of them."""
     if any(server.reply and server.reply.data.get("changes") for server in result.servers):
-        servers = (one if one.reply and one.reply.data.get("changes") else _bare(one) for one in result.servers)
+        servers = (
+            _with_ends(one) if one.reply and one.reply.data.get("changes") else _bare(one) for one in result.servers
+        )
         return replace(result, servers=tuple(servers))
     notes = ("no safe changes",) if any(not server.error for server in result.servers) else ()
     return replace(_without_data(result), notes=(*result.notes, *notes))
+
+
+def _with_ends(server: ServerResult) -> ServerResult:
+    """With the problems of each change beside its end: how many; `sf safe show` tells which."""
+    if not server.reply:
+        return server
+    rows = []
+    for change in server.reply.data["changes"]:
+        row = dict(change)
+        count = len(row.pop("problems", ()))
+        if count:
+            row["ended"] = f"{row['ended']} ({count} problem{'s' if count > 1 else ''})"
+        rows.append(row)
+    return replace(server, reply=replace(server.reply, data={"changes": rows}))
 
 
 def _without_data(result: CommandResult) -> CommandResult:

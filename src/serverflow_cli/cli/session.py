@@ -21,6 +21,7 @@ from ..ui.terminal import Terminal
 from ..ui.text import clean, clean_block
 from .flow_calls import FlowCalls
 from .options import GlobalOptions
+from .signals import like_ctrl_c
 
 if TYPE_CHECKING:
     from ..flows.workspace import Workspace
@@ -33,6 +34,8 @@ class Session:
         self.options = options
         self.terminal = terminal
         self.flows = flows
+        #: The signal that ended it, other than Ctrl-C; 0 for none.
+        self.ended_by = 0
         self.progress = Progress(terminal, verbose=options.verbose)
         self._lines = Lines()
         self._told: set[str] = set()  # notes that stood beside a question
@@ -85,7 +88,11 @@ class Session:
                 with suppress(asyncio.CancelledError):
                     await display
 
-        return asyncio.run(displayed())
+        def heard(number: int) -> None:
+            self.ended_by = number
+
+        with like_ctrl_c(heard):
+            return asyncio.run(displayed())
 
     def approver(self, *, yes: bool, name: str = "", confirm: str | None = None) -> Callable[[CommandResult], bool]:
         """What a flow asks before it changes something. With `name`, that name has to be typed, or given as `confirm`.

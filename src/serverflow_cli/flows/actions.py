@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from serverflow_actions import registry
 from serverflow_actions.kit.spec import Action
 
-from ..errors import ConfigError, SfError
+from ..errors import ActionFailed, ConfigError, SfError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request
 from . import reboot, safe, safe_checks
 from .safe import USUAL, Safety, safety_of
+from .safe_ends import listed
 from .sending import Sending
 from .workspace import Workspace
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 #: Parameters for one run: a fleet file that kept them would do it again and again.
 MOMENTARY = {"new-password"}
+NOT_PUT_BACK = "not-put-back"
 
 Approve = Callable[[CommandResult], bool]
 
@@ -143,27 +145,41 @@ async def _on_all(
 ) -> CommandResult:
     op_id, sending = new_ulid(), Sending(report)
 
-    async def work(link: Link) -> Reply:
+    async def work(link: Link, safety: Safety) -> Reply:
         if approved is None:
             return await caller.call(link, request, op_id, action.version, sending)
         if action.name == "safe.confirm":
             expected = safety.checks.get(link.name, ())
-            await safe_checks.before_confirming(caller, link, str(request.params["op"]), expected, report)
+            await safe_checks.before_confirming(
+                caller, link, str(request.params["op"]), expected, report, key=safety.key
+            )
         mine = replace(request, plan_sha256=approved[link.name])
         reply = await safe.call(caller, link, mine, op_id, action.version, sending, safety)
         if action.name == "system.reboot":
             await reboot.wait_until_back(caller, link, reply, back_within_s, report)
+        if action.name == "safe.rollback":
+            _check_put_back(link, str(request.params["op"]), reply)
         return reply
 
-    servers = await workspace.on_all(names, work, report)
+    servers = await safe.on_all(workspace, names, work, report, safety)
     return CommandResult(workspace.label, sending.id_of(op_id), servers)
+
+
+def _check_put_back(link: Link, op_id: str, undone: Reply) -> None:
+    """Raises ActionFailed with what `safe.rollback` could not put back."""
+    left = listed(undone.data.get("problems"))
+    if left:
+        hint = f"sf safe show {op_id} --on {link.name}"
+        error = ActionFailed(f"not all could be put back: {left}", server=link.name, code=NOT_PUT_BACK, hint=hint)
+        error.reply = undone
+        raise error
 
 
 def _on_the_file(workspace: Workspace, undone: CommandResult) -> tuple[str, ...]:
     """What `sf safe rollback` leaves to say: the wish that made the change may still be in the file."""
     from ..plan.desired import resources
 
-    back = {server.name for server in undone.servers if not server.error}
+    back = {server.name for server in undone.servers if not server.error or server.error.code == NOT_PUT_BACK}
     try:
         wished = any(resource.server in back for resource in resources(workspace.fleet))
     except ConfigError:  # it is undone, whatever the file says

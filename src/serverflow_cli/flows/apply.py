@@ -137,11 +137,11 @@ async def apply_resources(
             if len(done) < len(planned):
                 before_run()
 
-        async def work(link: Link) -> Reply:
+        async def work(link: Link, safety: Safety) -> Reply:
             return await _apply_on(caller, link, due[link.name], lock_wait_s, timeout_s, report, safety)
 
         ready = [name for name in busy if name not in done]
-        done |= {result.name: result for result in await workspace.on_all(ready, work, report)}
+        done |= {result.name: result for result in await safe.on_all(workspace, ready, work, report, safety)}
         servers = tuple(done.get(server.name, server) for server in preview.servers)
         return CommandResult(workspace.label, servers=servers)
 
@@ -224,7 +224,7 @@ async def _apply_on(
     data: dict[str, Any] = {}
     secrets: dict[str, str] = {}
     notes: dict[str, None] = {}
-    op_id, sending = "", Sending(report)
+    op_id, sending, changed = "", Sending(report), False
     async with caller.hold(link):
         for number, item in enumerate(due, 1):
             resource, action = item.resource, registry.load(item.resource.action)
@@ -235,7 +235,7 @@ async def _apply_on(
                         f"{resource.key} could not be planned before", server=link.name, hint="run sf apply again"
                     )
                 approved = item.reply.plan_sha256
-                if changes:
+                if changed:
                     approved = _within_plan(item, await _forecast(caller, link, resource, item.confirm_s, report), link)
                 request = Request(
                     resource.action,
@@ -253,7 +253,7 @@ async def _apply_on(
                 back = isinstance(error, RolledBack)
                 error.reply = Reply(
                     sending.id_of(op_id),
-                    "failed" if back and changes else partial.outcome,
+                    "failed" if back and changed else partial.outcome,
                     (*changes, *(() if back else partial.changes)),
                     {key: partial.data[key] for key in ("safe",) if key in partial.data},
                     secrets | _named(resource, partial),
@@ -262,10 +262,11 @@ async def _apply_on(
                 error.message = _about(resource, error.message, due[number:])
                 raise
             changes += reply.changes
+            changed = changed or bool(reply.changes) or reply.outcome == "done"  # what it changed may be lost
             data |= reply.data if len(due) == 1 else {}
             secrets |= _named(resource, reply)
             notes |= dict.fromkeys(reply.notes)
-    return Reply(op_id, "done" if changes else "unchanged", tuple(changes), data, secrets, notes=tuple(notes))
+    return Reply(op_id, "done" if changed else "unchanged", tuple(changes), data, secrets, notes=tuple(notes))
 
 
 def _about(resource: Resource, message: str, left: Sequence[Planned]) -> str:

@@ -13,6 +13,7 @@ from ..errors import ActionFailed, OutcomeUnknown, RolledBack, SfError, TrustErr
 from ..model.result import Reply, Report, Request, reply_of
 from . import safe_checks
 from .ops import outcome_of
+from .safe_ends import Final, listed, told_late, with_problems
 
 if TYPE_CHECKING:
     from ..rpc.call import Caller
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 #: What is still worth waiting for after the deadline: the server's timer, what it puts back, sshd's own start.
 SLACK_S = 30
 CHECKS_RETRIED_S = 10
+TOLD_WITHIN_S = 10
 #: A connection that says nothing more is given up for a newer one.
 ATTEMPT_S = 60
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
 CONFIRMED = "confirmed over a new connection"
+UNTOLD = "its answer was lost, and this key may not ask for it: what it changed and what it made is not shown"
 
 
 class Waiting(NamedTuple):
@@ -48,6 +51,8 @@ class SafeChange:
     safety: Safety
     _failed_before: Mapping[str, str] = field(default_factory=dict)
     _failed_after: str = ""
+    #: By the loop's clock: when its answer was lost, and with it the server's deadline.
+    _lost_at: float | None = None
 
     async def check_before(self) -> None:
         """What fails already is not the change's doing, which may repair it. Raises what `Caller.call` does."""
@@ -60,17 +65,19 @@ class SafeChange:
         """
         waiting = self._waiting(reply, now_ms)
         if not self.safety.confirm:
-            raise self._waits("", waiting)
+            waits = self._waits("", waiting)
+            if self.safety.several:  # all are told of together, maybe after the deadline of this one
+                self.report({"t": "note", "server": self.link.name, "text": f"{waits.message}: {self._by_hand}"})
+            raise waits
         self.report({"t": "step", "server": self.link.name, "doing": "confirming over a new connection"})
         end, pause, trouble = waiting.end + SLACK_S, FIRST_PAUSE_S, ""
         while _now() < end:
             await self.caller.hang_up(self.link)
             try:
                 async with asyncio.timeout_at(min(end, _now() + ATTEMPT_S)), self.caller.hold(self.link):
-                    note = await self._confirm(waiting, reached_late=bool(trouble))
-                self.report({"t": "confirmed", "server": self.link.name})
-                return replace(waiting.reply, outcome="done", notes=(*waiting.reply.notes, note))
-            except (RolledBack, _Final):
+                    notes = await self._confirm(waiting, reached_late=bool(trouble))
+                return self._kept(waiting.reply, *notes)
+            except (RolledBack, Final):
                 raise
             except TimeoutError:
                 trouble = trouble or "no answer"
@@ -87,17 +94,32 @@ class SafeChange:
         """
         doing = "asking over a new connection what became of it"
         self.report({"t": "step", "server": self.link.name, "doing": doing})
-        end, pause = _now() + self.request.confirm_s + SLACK_S, FIRST_PAUSE_S
+        self._lost_at = _now()
+        end, pause, trouble = _now() + self.request.confirm_s + SLACK_S, FIRST_PAUSE_S, ""
         while _now() < end:
             await self.caller.hang_up(self.link)
-            answer = None
-            with suppress(Unreachable, TimeoutError):
+            try:
                 async with asyncio.timeout_at(end):
                     answer = await self._ask("op.status")
-            if answer:
+            except TimeoutError:
+                trouble = trouble or "no answer"
+            except SfError as refusal:
+                trouble = refusal.message
+                if reply_of(refusal) is not None and (found := await self._unasked(end)):
+                    return found
+            else:
+                trouble = ""
                 if answer.data.get("state") == "unknown":
                     break
-                ended = outcome_of(self.caller, self.link, self.op_id, answer, cancelling=False)
+                try:
+                    ended = outcome_of(self.caller, self.link, self.op_id, answer, cancelling=False)
+                except SfError as failed:
+                    if isinstance(failed, OutcomeUnknown):
+                        failed.hint = failed.hint or error.hint
+                    if isinstance(failed, OutcomeUnknown) or reply_of(failed) is not None:
+                        raise
+                    trouble = failed.message  # of what it ended with there is no word
+                    break
                 if ended.outcome == "pending-confirm":
                     reply = replace(ended, data=ended.receipt["data"])
                     return await self.confirmed(reply, answer.receipt.get("finished_at"))
@@ -105,26 +127,44 @@ class SafeChange:
                     return replace(ended, data=ended.receipt["data"])
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
+        error.message += f" ({trouble})" if trouble else ""
         error.hint += f"; what it changed is undone by itself, unless: {self._by_hand}"
         raise error
 
+    async def _unasked(self, end: float) -> Reply | None:
+        """For a key that may not ask: HELLO says whether it waits, and whoever made a change may confirm it and hear
+        how it ended. None while neither says anything of it. Raises what `confirmed` does.
+        """
+        reply = Reply(self.op_id, "pending-confirm", notes=(UNTOLD,))
+        try:
+            async with asyncio.timeout_at(end), self.caller.hold(self.link):
+                waits = (await self.caller.greet(self.link)).pending == self.op_id
+                if not waits:
+                    # Over a connection that is older than what it would confirm: this only tells how it ended.
+                    await self._ask("safe.confirm")
+        except RolledBack as error:
+            raise await self._seen(self._went_back(self._waiting(reply, None), reached_late=True)) from error
+        except (SfError, TimeoutError):
+            return None
+        return await self.confirmed(reply) if waits else self._kept(reply, "it was confirmed")
+
     # --- one attempt -------------------------------------------------------------------------------------------------
 
-    async def _confirm(self, waiting: Waiting, *, reached_late: bool) -> str:
+    async def _confirm(self, waiting: Waiting, *, reached_late: bool) -> tuple[str, ...]:
         """On the connection that is held now; what is told of it then.
 
-        Raises RolledBack, or _Final where another attempt is no use.
+        Raises RolledBack, or Final where another attempt is no use.
         """
         pending = (await self.caller.greet(self.link)).pending == self.op_id
         failed = await self._failing_for_good(waiting) if pending else ""
         if failed:
-            return await self._undone(failed, waiting)
+            return (await self._undone(failed, waiting),)
         try:
             # Also when it waits no more: the server tells which verdict was first, and it may have been ours.
-            await self._ask("safe.confirm")
-            return CONFIRMED
+            left = listed((await self._ask("safe.confirm")).data.get("left"))
+            return (CONFIRMED, f"it counts, but was not finished: {left}") if left else (CONFIRMED,)
         except RolledBack as error:
-            raise self._went_back(waiting, reached_late=reached_late) from error
+            raise await self._seen(self._went_back(waiting, reached_late=reached_late)) from error
         except TrustError as error:
             if reply_of(error) is None:  # not the server's answer, but what is in its place
                 raise
@@ -135,7 +175,7 @@ class SafeChange:
                 raise
         # Since a later change was made there, the server has no verdict on this one, but its receipts.
         if note := await self._ended(self._went_back(waiting, reached_late=reached_late)):
-            return note
+            return (note,)
         raise self._unknown(waiting)
 
     async def _undone(self, failed: str, waiting: Waiting) -> str:
@@ -150,9 +190,7 @@ class SafeChange:
                 raise
             why = f"{failed} after the change, and undoing it failed ({error.message})"
             raise self._waits(why, waiting) from error
-        problems = undone.data.get("problems") or []
-        left = f"; not all could be put back: {', '.join(map(str, problems))}" if problems else ""
-        raise self._rolled_back(f"{failed} after the change, so it was undone{left}", waiting)
+        raise with_problems(self._went_back(waiting, reached_late=False), undone.data)
 
     async def _ended(self, gone_back: RolledBack) -> str:
         """By the server's receipts: who confirmed it, "" where it is open or the server cannot tell.
@@ -166,8 +204,15 @@ class SafeChange:
                 raise
             return ""
         if told.get("ended") == "rolled-back":
-            raise gone_back
+            raise with_problems(gone_back, told)
         return f"confirmed by {told.get('by') or 'somebody else'}" if told.get("ended") == "confirmed" else ""
+
+    async def _seen(self, gone_back: RolledBack) -> RolledBack:
+        """With what could not be put back, where the server tells us."""
+        with suppress(SfError, TimeoutError):
+            async with asyncio.timeout(TOLD_WITHIN_S):
+                with_problems(gone_back, (await self._ask("safe.show")).data)
+        return gone_back
 
     async def _failing_for_good(self, waiting: Waiting) -> str:
         """What fails after a few seconds too: a service may take a moment. There must be time left to say so."""
@@ -180,7 +225,7 @@ class SafeChange:
 
     async def _failing(self) -> dict[str, str]:
         checks = [check for check in self.safety.checks.get(self.link.name, ()) if check not in self._failed_before]
-        return await safe_checks.failing(self.caller, self.link, checks, self.report)
+        return await safe_checks.failing(self.caller, self.link, checks, self.report, key=self.safety.key)
 
     async def _ask(self, name: str) -> Reply:
         return await safe_checks.ask(self.caller, self.link, name, {"op": self.op_id}, self.report)
@@ -194,38 +239,48 @@ class SafeChange:
         left: float = self.request.confirm_s or self.safety.within_s
         if type(deadline) is int and type(now) is int:
             left = min(max(deadline - now, 0) / 1000, left)
+        elif self._lost_at is not None:
+            left = max(left - (_now() - self._lost_at), 0)
         if self._failed_before:
             before = safe_checks.named(self._failed_before)
             note = f"failed before the change already, so it does not count: {before}"
             reply = replace(reply, notes=(*reply.notes, note))
         return Waiting(reply, _now() + left, datetime.now().astimezone() + timedelta(seconds=left))
 
-    def _waits(self, why: str, waiting: Waiting) -> _Final:
+    def _waits(self, why: str, waiting: Waiting) -> Final:
         """Nobody has confirmed it; `why` not, "" when nobody was to."""
         until = f"{waiting.until:%H:%M:%S}"
-        if not why:
-            return self._final(f"waits for confirmation until {until}", waiting, hint=self._by_hand, shown=True)
-        if _now() < waiting.end:
-            return self._final(f"{why}; unless it is confirmed it is undone at {until}", waiting)
-        return self._final(f"{why}; it was due to be undone at {until}; see sf safe status", waiting)
+        late = f"it was due to be undone at {until}; see sf safe status"
+        if why:
+            in_time = f"unless it is confirmed it is undone at {until}"
+            waits = self._final(f"{why}; {in_time}", waiting)
+        else:
+            in_time = f"waits for confirmation until {until}"
+            waits = self._final(in_time, waiting, hint=self._by_hand, shown=True)
+        waits.end, waits.in_time, waits.late = waiting.end, in_time, late
+        told_late(waits)
+        return waits
 
-    def _unknown(self, waiting: Waiting) -> _Final:
+    def _unknown(self, waiting: Waiting) -> Final:
         message = "it waits no more, and the server cannot tell whether it was confirmed or has gone back"
         return self._final(message, waiting, code="unknown")
 
     def _final(
         self, message: str, waiting: Waiting, *, code: str = "pending-confirm", hint: str = "", shown: bool = False
-    ) -> _Final:
+    ) -> Final:
         """With what the server said; what it made once only counts when it is confirmed, and is `shown` for that."""
         lost = bool(waiting.reply.secrets) and not shown
         on = f"--on {self.link.name}"
         way_out = f"what it made cannot be shown: sf safe rollback {self.op_id} {on}, then run it again"
-        error = _Final(
-            message, server=self.link.name, code=code, hint=hint or (way_out if lost else f"sf safe status {on}")
-        )
+        hint = hint or (way_out if lost else f"sf safe show {self.op_id} {on}")
+        error = Final(message, server=self.link.name, code=code, hint=hint)
         data = {**waiting.reply.data, "safe": waiting.reply.receipt.get("safe")}
         error.reply = replace(waiting.reply, data=data, secrets=waiting.reply.secrets if shown else {})
         return error
+
+    def _kept(self, reply: Reply, *notes: str) -> Reply:
+        self.report({"t": "confirmed", "server": self.link.name})
+        return replace(reply, outcome="done", notes=(*reply.notes, *notes))
 
     @property
     def _by_hand(self) -> str:
@@ -241,10 +296,6 @@ class SafeChange:
         error = RolledBack(message, server=self.link.name, hint=f"sf safe show {self.op_id} --on {self.link.name}")
         error.reply = replace(waiting.reply, outcome="rolled-back", secrets={})
         return error
-
-
-class _Final(OutcomeUnknown):
-    """Another attempt would change nothing about it."""
 
 
 def _now() -> float:

@@ -77,6 +77,7 @@ async def deploy(
         if out.is_relative_to(workspace.folder.path.absolute()):
             raise UsageError("--out is in the fleet folder, which is for git", hint="give a place outside of it")
     notes = grants.check(request.rights, workspace.fleet.servers)
+    notes += grants.unchecked(request.name, request.rights, workspace.fleet, (), workspace.ids)
     if not plan:
         workspace.root_signer()  # before anything is made
     waiting = _waiting_for(workspace, request)

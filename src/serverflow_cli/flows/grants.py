@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..model.fleet import Grant as Wish
     from ..trust.trustfile import CommandKey, Grant, Trust
 
+#: What tries [checks].
+CHECK = "safe.check"
 #: So many actions are named in a sentence.
 _TOLD = 6
 
@@ -80,6 +82,27 @@ def check(asked: Asked, servers: Mapping[str, Labelled]) -> list[str]:
         f"never allowed by this: {_told(without)}, which {_have(without)} no {one} to compare"
         for one, without in lacking.items()
         if without
+    ]
+
+
+def unchecked(name: str, asked: Asked, fleet: Fleet, held: Iterable[Grant], ids: Mapping[str, str]) -> list[str]:
+    """A note where this lets the key change servers that [checks] are for, and neither it nor what the key holds lets
+    it try those: each safe change would be refused. `ids` as in `granted`. Raises UsageError.
+    """
+    allowed = expand(asked.allow)
+    tries = CHECK in allowed and not asked.where  # which has none of the parameters that can be compared
+    if tries or not any(registry.load(action).kind == "change" for action in allowed):
+        return []
+    may = {server for grant in held if CHECK in grant.actions and not grant.where for server in grant.servers}
+    checked = {server for stanza in fleet.checks.values() for server in _selected(fleet.servers, stanza.on)}
+    lacking = [
+        server for server in _selected(fleet.servers, asked.on) if server in checked and ids.get(server) not in may
+    ]
+    if not lacking:
+        return []
+    return [
+        f"[checks] are for {', '.join(lacking)}, and {name} may not try them, so safe changes are refused there: "
+        f"sf key grant {name} --allow {CHECK} --on {','.join(lacking)}"
     ]
 
 

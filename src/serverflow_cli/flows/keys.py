@@ -129,6 +129,9 @@ async def grant(
     if rights.allow and all(key.everything for key in held):
         raise UsageError(f"{name} may do everything already", hint="narrow it in fleet.toml, then: sf trust sign")
     notes = grants.check(rights, workspace.fleet.servers)
+    for key in held:
+        notes += grants.unchecked(name, rights, workspace.fleet, key.grants, workspace.ids)
+    notes = list(dict.fromkeys(notes))
 
     def wish(editor: Editor) -> None:
         if rights.expires is not None:
@@ -238,6 +241,7 @@ async def add(
     invited = invitation.parse(text)
     _check_invited(workspace, invited)
     notes = grants.check(admission.rights, workspace.fleet.servers)
+    notes += grants.unchecked(invited.name, admission.rights, workspace.fleet, (), workspace.ids)
     if not plan:
         _compare(invited, admission.fingerprint, ask)
     trust, rights, now = workspace.trust, admission.rights, now_ms()

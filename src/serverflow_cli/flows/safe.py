@@ -7,16 +7,17 @@ goes back by itself, and then that is what is told.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from serverflow_actions.kit.spec import Action, needs_safe
 
 from ..errors import OutcomeUnknown, UsageError
-from ..model.result import CommandResult, Reply, Report, Request, reply_of
+from ..model.result import CommandResult, Reply, Report, Request, ServerResult, reply_of
 from . import lifelines
 from .confirming import SafeChange
+from .safe_ends import told_late
 
 if TYPE_CHECKING:
     from ..rpc.call import Caller
@@ -32,13 +33,16 @@ LONGEST_ON_WISH_S = 600
 class Safety:
     """How safe changes are made. `wanted` makes one of what need not be one; `checks` are what has to hold, by server.
 
-    Without `confirm` somebody else has to, within `within_s` seconds.
+    Without `confirm` somebody else has to, within `within_s` seconds. `several` says that other servers are changed at
+    the same time; `key` is the name of the key that we act with, where there are checks.
     """
 
     wanted: bool = False
     within_s: int = CONFIRM_S
     confirm: bool = True
     checks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    several: bool = False
+    key: str = ""
 
 
 #: What nobody asked to be otherwise.
@@ -72,7 +76,7 @@ def with_checks(workspace: Workspace, safety: Safety) -> Safety:
     for stanza in workspace.fleet.checks.values():
         for name in resolve(workspace.fleet.servers, stanza.on):
             checks[name] = tuple(dict.fromkeys((*checks.get(name, ()), *stanza.expect)))
-    return replace(safety, checks=checks)
+    return replace(safety, checks=checks, key=workspace.key_name if checks else "")
 
 
 def told_before(planned: CommandResult, confirm_s: int) -> CommandResult:
@@ -85,6 +89,21 @@ def told_before(planned: CommandResult, confirm_s: int) -> CommandResult:
 def undone_within(seconds: int) -> str:
     unit, length = next((unit, length) for unit, length in (("h", 3600), ("m", 60), ("s", 1)) if seconds % length == 0)
     return f"undone by itself unless confirmed within {seconds // length}{unit}"
+
+
+async def on_all(
+    workspace: Workspace,
+    names: Collection[str],
+    work: Callable[[Link, Safety], Awaitable[Reply]],
+    report: Report,
+    safety: Safety,
+) -> tuple[ServerResult, ...]:
+    """Make changes on these servers at once, as `Workspace.on_all` does. What is over by then is told as that."""
+    safety = replace(safety, several=len(names) > 1)
+    servers = await workspace.on_all(names, lambda link: work(link, safety), report)
+    for server in servers:
+        told_late(server.error)
+    return servers
 
 
 async def call(

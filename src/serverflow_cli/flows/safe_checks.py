@@ -31,12 +31,21 @@ async def ask(caller: Caller, link: Link, name: str, params: Mapping[str, Any], 
     return await caller.call(link, request, new_ulid(), declared.version, quietly)
 
 
-async def failing(caller: Caller, link: Link, checks: Sequence[str], report: Report) -> dict[str, str]:
-    """The checks that fail, each with what was said. Raises what `Caller.call` does."""
+async def failing(
+    caller: Caller, link: Link, checks: Sequence[str], report: Report, *, key: str = ""
+) -> dict[str, str]:
+    """The checks that fail, each with what was said. Raises what `Caller.call` does; `key` is ours, by name: one that
+    may not try them is told what it lacks.
+    """
     failed: dict[str, str] = {}
     for start in range(0, len(checks), CHECKS_AT_ONCE):
         asked = list(checks[start : start + CHECKS_AT_ONCE])
-        answer = await ask(caller, link, "safe.check", {"expect": asked}, report)
+        try:
+            answer = await ask(caller, link, "safe.check", {"expect": asked}, report)
+        except TrustError as error:
+            if error.code == "not-granted":
+                error.hint = f"sf key grant {key or 'NAME'} --allow safe.check --on {link.name}"
+            raise
         failed |= failed_of(asked, answer.data.get("results"), link)
     return failed
 
@@ -60,16 +69,23 @@ def sentence(failed: Mapping[str, str]) -> str:
     return f"{named(failed)}: {'fail' if len(failed) > 1 else 'fails'}" if failed else ""
 
 
-async def before_confirming(caller: Caller, link: Link, op_id: str, checks: Sequence[str], report: Report) -> None:
+async def before_confirming(
+    caller: Caller, link: Link, op_id: str, checks: Sequence[str], report: Report, *, key: str = ""
+) -> None:
     """For `sf safe confirm`: whoever confirms says that what is expected of the server holds.
 
     Nothing is tried once the change waits no more: then how it ended is what counts. Raises ActionFailed(check-failed).
     """
     if not checks or (await caller.greet(link)).pending != op_id:
         return
-    failed = sentence(await failing(caller, link, checks, report))
+    on = f"{op_id} --on {link.name}"
+    try:
+        failed = sentence(await failing(caller, link, checks, report, key=key))
+    except TrustError as error:
+        if error.code == "not-granted":
+            error.hint += f"; without the checks: sf safe confirm {on} --no-checks"
+        raise
     if failed:
-        on = f"{op_id} --on {link.name}"
         raise ActionFailed(
             f"{failed}, so it was not confirmed",
             server=link.name,

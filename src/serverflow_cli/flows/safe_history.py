@@ -23,16 +23,23 @@ _COLUMNS = ("op", "action", "actor", "at", "ended", "by", "ended_at")
 
 
 async def history(workspace: Workspace, *, selector: str, limit: int, report: Report) -> CommandResult:
-    """The newest safe changes of each server; `ended` is pending, confirmed, rolled-back, failed or unknown."""
+    """The newest safe changes of each server; `ended` is pending, confirmed, rolled-back, failed or unknown, and
+    `problems` what could not be put back.
+    """
 
     async def work(caller: Caller, link: Link) -> Reply:
         from ..rpc.answers import records
 
         reply = await _ask(caller, link, "safe.history", {"limit": limit}, report)
         rows = records(reply.data.get("changes"), link.name)
-        return replace(reply, data={"changes": [{key: row.get(key) for key in _COLUMNS} for row in rows]})
+        return replace(reply, data={"changes": list(map(_row, rows))})
 
     return await _on_all(workspace, selector, work, report)
+
+
+def _row(told: Mapping[str, Any]) -> dict[str, Any]:
+    problems = told.get("problems")  # an older server has none to tell of
+    return {**{key: told.get(key) for key in _COLUMNS}, "problems": problems if isinstance(problems, list) else []}
 
 
 async def show(workspace: Workspace, op_id: str, *, selector: str, report: Report) -> CommandResult:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from serverflow_actions.kit.spec import Action
 
 from ..config.edit import Editor, edit, take_back
 from ..config.load import parse, read_text
-from ..errors import ConfigError, OutcomeUnknown, PlanChanged, RolledBack, SfError, UsageError
+from ..errors import ConfigError, InternalError, OutcomeUnknown, PlanChanged, RolledBack, SfError, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult
 from ..plan.desired import file_key
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 Approve = Callable[[CommandResult], bool]
 AGAIN = "look at it, and run this again"
+#: Nobody can say whether a server has the change.
+_OPEN = (OutcomeUnknown, InternalError)
 
 
 async def run_stanza(
@@ -128,6 +131,7 @@ async def edited(
     safety: Safety,
 ) -> CommandResult:
     """Plan against the edited text first; the file is written once the plan was approved, before the servers change.
+    Ended in between, as by Ctrl-C, it takes the edit back.
 
     Raises PlanChanged when the file asks for something else by then.
     """
@@ -152,17 +156,29 @@ async def edited(
             texts.extend((before, real.text))
         workspace.refresh()
 
-    result = await apply_resources(
-        workspace,
-        wanted,
-        approve=approve,
-        plan_only=plan,
-        lock_wait_s=lock_wait_s,
-        report=report,
-        before_run=write,
-        timeout_s=timeout_s,
-        safety=safety,
-    )
+    sent = False
+
+    def heard(event: Mapping[str, Any]) -> None:
+        nonlocal sent
+        sent = sent or (event.get("t"), event.get("mode")) == ("op", "run")
+        report(event)
+
+    try:
+        result = await apply_resources(
+            workspace,
+            wanted,
+            approve=approve,
+            plan_only=plan,
+            lock_wait_s=lock_wait_s,
+            report=heard,
+            before_run=write,
+            timeout_s=timeout_s,
+            safety=safety,
+        )
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        if texts and texts[0] != texts[1]:
+            report({"t": "left", "text": _has_it() if sent else _taken_back(workspace, texts)})
+        raise
     return _with_file(workspace, result, texts)
 
 
@@ -185,20 +201,47 @@ def unless_changed(
 
 def _with_file(workspace: Workspace, result: CommandResult, texts: Sequence[str]) -> CommandResult:
     """`texts` are the file before and after. What no server has must not come with the next `sf apply`: then the file
-    goes back too. What only some of them have stays, and is told.
+    goes back too. What only some of them have, or may have, stays, and is told.
     """
-    without = [server for server in result.servers if server.error and not isinstance(server.error, OutcomeUnknown)]
-    if not without or not texts:
+    if not texts:
         return result
-    note = f"fleet.toml keeps it; the next sf apply makes it again on {', '.join(server.name for server in without)}"
-    if texts[0] != texts[1] and len(without) == len(result.servers) and not any(map(_has_part, without)):
-        try:
-            if take_back(workspace.folder, texts[0], texts[1]):
-                note = "fleet.toml is as it was before, too"
-        except SfError as error:
-            note += f": it could not be taken back ({error.message})"
+    notes, edited_now = [], texts[0] != texts[1]
+    maybe = [server.name for server in result.servers if isinstance(server.error, _OPEN)]
+    without = [server for server in result.failures if server.name not in maybe]
+    if without and edited_now and len(without) == len(result.servers) and not any(map(_has_part, without)):
+        notes.append(_taken_back(workspace, texts, [server.name for server in without]))
+    elif without:
+        notes.append(_keeps_it([server.name for server in without]))
+    if maybe and edited_now:
+        notes.append(_has_it(maybe))
+    return replace(result, notes=(*result.notes, *notes))
+
+
+def _keeps_it(servers: Sequence[str]) -> str:
+    return f"fleet.toml keeps it; the next sf apply makes it again{_on(servers)}"
+
+
+def _has_it(servers: Sequence[str] = ()) -> str:
+    where = _on(servers)
+    return (
+        f"fleet.toml has it already; if it goes back{where}, take it out there too, or the next sf apply makes it again"
+    )
+
+
+def _on(servers: Sequence[str]) -> str:
+    return f" on {', '.join(servers)}" if servers else ""
+
+
+def _taken_back(workspace: Workspace, texts: Sequence[str], servers: Sequence[str] = ()) -> str:
+    """Make the file again what it was; a sentence that says what became of it."""
+    try:
+        if take_back(workspace.folder, texts[0], texts[1]):
+            return "fleet.toml is as it was before, too"
+    except SfError as error:
+        return f"{_keeps_it(servers)}: it could not be taken back ({error.message})"
+    finally:
         workspace.refresh()
-    return replace(result, notes=(*result.notes, note))
+    return _keeps_it(servers)
 
 
 def _has_part(server: ServerResult) -> bool:
@@ -297,12 +340,12 @@ async def take_away(
         if not approve(planned):
             raise SfError("nothing was done", code="declined")
 
-        async def work(link: Link) -> Reply:
+        async def work(link: Link, safety: Safety) -> Reply:
             base = {"resource": key, "from": bases[link.name], "to": ""}
             mine = replace(request, plan_sha256=approved[link.name], base=base)
             return await safe.call(caller, link, mine, op_id, action.version, sending, safety)
 
-        ran = {s.name: s for s in await workspace.on_all(list(approved), work, report)}
+        ran = {s.name: s for s in await safe.on_all(workspace, list(approved), work, report, safety)}
         done = CommandResult(workspace.label, sending.id_of(op_id), tuple(ran.get(s.name, s) for s in planned.servers))
     if not stanzas:
         return done

@@ -29,6 +29,8 @@ class Progress:
         self._paused = False
         #: What servers are at: the operation, and whether it is a safe change that nobody has confirmed.
         self.begun: dict[str, tuple[str, bool]] = {}
+        #: What else whoever ends the command in the middle has to know.
+        self.left: list[str] = []
         #: All servers that were heard of.
         self.servers: set[str] = set()
 
@@ -40,6 +42,8 @@ class Progress:
             self.servers.add(server)
         if kind == "op":
             self.begun[server] = (str(event.get("op", "")), bool(event.get("safe")))
+        elif kind == "left":
+            self.left.append(text)
         elif kind == "note":
             self._line("sf: note: " + (f"{clean(server)}: " if server else "") + clean(text))
         elif self._verbose and text:
