@@ -42,7 +42,7 @@ def change(op_id: str) -> dict[str, Any] | None:
     for receipt, end in _safe_changes():
         if receipt["op_id"] == op_id:
             paths = list((receipt["safe"] or {}).get("paths", ()))
-            return {**_told(receipt, end), "paths": paths, "changes": receipt["changes"], "problems": end.problems}
+            return {**_told(receipt, end), "paths": paths, "changes": receipt["changes"]}
     return None
 
 
@@ -62,6 +62,7 @@ def _told(receipt: dict[str, Any], end: _End) -> dict[str, Any]:
         "by": end.by,
         "ended_at": end.at,
         "deadline": (receipt["safe"] or {}).get("deadline", 0),
+        "problems": end.problems,
     }
 
 

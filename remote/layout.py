@@ -14,7 +14,7 @@ APPS = CONFIG + "/apps"
 FIREWALL = CONFIG + "/firewall"
 
 AUTHORIZED_KEYS = "/etc/ssh/serverflow_authorized_keys"
-PASSWD = "/etc/passwd"
+PASSWD = "/etc/passwd"  # noqa: S105  (the file of accounts)
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 SSHD_CONFIG = "/etc/ssh/sshd_config"
 SSHD_DROP_IN = "/etc/ssh/sshd_config.d/00-serverflow.conf"

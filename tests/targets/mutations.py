@@ -238,7 +238,7 @@ MUTATIONS: dict[str, Mutation] = {
         (
             (
                 "arming.py",
-                "subprocess.run(argv, env=layout.ENVIRONMENT, check=True, capture_output=True, timeout=seconds)",
+                "_start_timer(op_id, seconds)",
                 "pass",
             ),
         ),
