@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 import machine
+import reach
 import validate
 from safely import Safely
 from sandbox import bound_to, expand
@@ -22,13 +23,6 @@ from serverflow_actions.kit import grammar
 from serverflow_actions.kit.host import ENVIRONMENT, HostError, show_units
 from serverflow_actions.kit.sysctl import FILE as SYSCTL_FILE
 
-#: Without these nothing could be put back either.
-_ALWAYS = ("dbus.*", "dbus-broker.*", "systemd-[!n]*", "systemd-networkd-*", "serverflow-rollback*")
-#: Stopping these cuts the operator off: done as a safe change only.
-_CONNECTION = (
-    "ssh.*", "sshd.*", "ssh@*", "sshd@*", "networking.service", "ifup@*", "NetworkManager.service",
-    "systemd-networkd.*", "wpa_supplicant*", "netplan-*",
-)  # fmt: skip
 #: What a safe change may ask for before it is armed.
 _BEFORE_ARMING = ("unit-show", "arm")
 _UNIT_VERBS = ("start", "stop", "restart", "reload", "try-restart", "enable", "disable", "reset-failed")
@@ -111,15 +105,9 @@ class Broker:
             raise HostError(f"units cannot be asked to {action}")
         if not any(fnmatch.fnmatchcase(name, _with_suffix(pattern)) for pattern in self._units):
             raise HostError(f"{name} is not among the units that this action declares")
-        if action in ("stop", "disable") and any(fnmatch.fnmatchcase(name, pattern) for pattern in self._lifelines):
-            raise HostError(f"{name} keeps this server reachable; it is not stopped or disabled")
+        reach.check(action, name, armed=self._safely.armed)
         validate.before(action, name)
         return self._systemctl(action, "--", name)
-
-    @property
-    def _lifelines(self) -> tuple[str, ...]:
-        """With a countdown that brings them back, what only carries the connection may be stopped."""
-        return _ALWAYS if self._safely.armed else _ALWAYS + _CONNECTION
 
     def _arm(self, **footprint: Any) -> dict[str, Any]:
         self._safely.arm(**footprint)

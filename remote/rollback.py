@@ -67,15 +67,19 @@ def steps(manifest: dict[str, Any]) -> list[str]:
         after = ["daemon-reload", *after]  # for the links that enable them
     return [
         *(["stop the run"] if manifest["run"] else []),
-        *(f"halt {unit['name']}" for unit in kept if not unit.get("dependent")),
+        *(f"halt {unit['name']}" for unit in kept if not unit.get("dependent") or not _ran(unit)),
         *(f"path {entry['path']}" for entry in order),
         # Once more: what was put back in them has moved their times on.
         *(f"dress {entry['path']}" for entry in entries if entry["type"] == "directory"),
         *(f"after {name}" for name in after),
-        *(f"unit {unit['name']}" for unit in kept),
+        *(f"unit {unit['name']}" for unit in sorted(kept, key=_ran, reverse=True)),
         *(["compare the units"] if kept else []),
         "receipt",
     ]
+
+
+def _ran(unit: dict[str, Any]) -> bool:
+    return unit["active"] in units.RUNNING
 
 
 class Rollback:
@@ -213,10 +217,12 @@ class Rollback:
     def _halt(self, unit: dict[str, Any]) -> None:
         """What the change has started, while the files that say how it ends are still there."""
         now = units.state(unit["name"])
-        if not unit["enabled"] and now["enabled"] == "enabled":
+        if unit.get("dependent") and (self._at_boot or now["active"] == unit["active"]):
+            return  # after a restart it is somebody else who wants it
+        if not unit.get("dependent") and not unit["enabled"] and now["enabled"] == "enabled":
             # There was no such unit, so nobody could know which links would enable it.
             self._systemctl("disable", "--quiet", "--", unit["name"])
-        if unit["active"] in units.RUNNING:
+        if _ran(unit):
             return
         runs = now["active"] in units.RUNNING
         if runs or self._at_boot:
@@ -234,7 +240,10 @@ class Rollback:
                 self._systemctl("enable", "--quiet", "--", name)
             elif now["enabled"] == "enabled":
                 self._systemctl("disable", "--quiet", "--", name)
-        if unit["active"] not in units.RUNNING:
+        if not _ran(unit):
+            if now["active"] in units.RUNNING and not self._at_boot:
+                # What was started again has started it.
+                self._systemctl("stop", "--", name)
             return
         # Else systemd may refuse, as what was started too often: the change has started it too.
         self._systemctl("reset-failed", "--", name, quiet=True)

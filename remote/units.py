@@ -1,4 +1,6 @@
-"""Units as a safe change finds and leaves them: their state, the links that enable them, and who stops with them."""
+"""Units as a safe change finds and leaves them: their state, the links that enable them, and who starts and stops with
+them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from typing import Any
 
 import layout
 import store
+from serverflow_actions.kit.lifelines import CONFLICTS, STOPS_WITH
 
 RUNNING = ("active", "reloading", "activating")
 _PASSING = ("reloading", "activating", "deactivating")
@@ -19,8 +22,11 @@ _PROGRAM_S = 90
 #: Folders of links below layout.UNITS (systemd.unit(5)), by the setting in [Install] that fills them.
 _FOLDERS = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
 _FOLDER = re.compile(r".+\.(?:wants|requires|upholds)\Z")
-#: Whoever names this unit in Requires=, Requisite=, BindsTo=, PartOf= or StopPropagatedFrom= stops with it.
-_STOP_WITH = "RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"
+#: What systemd starts with a unit.
+_PULLS_IN = ("Requires", "BindsTo", "Wants", "Upholds")
+#: They are there by themselves, or hold what others started too.
+_NOT_STARTED = (".device", ".slice", ".scope")
+_NEVER_STARTED = ("not-found", "masked")
 #: Units that one change may stop along the way, or that enable each other.
 _LIMIT = 200
 
@@ -54,10 +60,21 @@ def state(name: str) -> dict[str, Any]:
     return {"name": name, **{key: told.get(value, "") for key, value in names.items()}}
 
 
+def names_of(name: str) -> list[str]:
+    """All its names, the one that was asked for among them."""
+    told = next(_show([name], "Id", "Names"), {})
+    return list(dict.fromkeys([name, *told.get("Id", "").split(), *told.get("Names", "").split()]))
+
+
 def kept(names: Iterable[str]) -> list[dict[str, Any]]:
-    """The states of these units, and of those that are running and stop when one of these does. Raises TooMany."""
+    """The states of these units, and of all that systemd starts and stops along with them. Raises TooMany."""
     own = [state(name) for name in names]
-    return own + [{**state(name), "dependent": True} for name in _dependents([unit["name"] for unit in own])]
+    named = [unit["name"] for unit in own]
+    started = started_with(named)
+    stopped = rivals([*named, *started])
+    stopped += stopped_with([*named, *started, *stopped])
+    others = [name for name in dict.fromkeys([*stopped, *started]) if name not in named]
+    return own + [{**state(name), "dependent": True} for name in others]
 
 
 def differences(before: dict[str, Any], *, at_boot: bool) -> list[str]:
@@ -78,16 +95,56 @@ def _is_same(before: str, now: str) -> bool:
     return now in ("active", "reloading") if before == "active" else now == before
 
 
-def _dependents(names: Sequence[str]) -> list[str]:
+# --- what else systemd does ------------------------------------------------------------------------------------------
+
+
+def stopped_with(names: Sequence[str]) -> list[str]:
+    """Those that run, and stop when one of these does. Raises TooMany."""
     seen, level, running = set(names), list(names), []
     while level:
-        found = [name for told in _show(level, *_STOP_WITH) for key in _STOP_WITH for name in told.get(key, "").split()]
-        level = [name for name in dict.fromkeys(found) if name not in seen]
+        level = [name for name in _named(level, STOPS_WITH) if name not in seen]
         seen.update(level)
         if len(seen) > _LIMIT:
             raise TooMany(f"too many units stop with {names[0]} to bring them back")
-        running += [told["Id"] for told in _show(level, "Id", "ActiveState") if told.get("ActiveState") in RUNNING]
+        running += _running(level)
     return running
+
+
+def started_with(names: Sequence[str]) -> list[str]:
+    """Those that do not run, and start when one of these does. Raises TooMany.
+
+    Behind a target that has been reached nothing is looked for: sysinit.target, say, is behind every service.
+    """
+    seen, level, idle = set(names), list(names), []
+    while level:
+        level = [name for name in _named(level, _PULLS_IN) if name not in seen and not name.endswith(_NOT_STARTED)]
+        seen.update(level)
+        if len(seen) > _LIMIT:
+            raise TooMany(f"too many units start with {names[0]} to take that back")
+        running = set(_running(level))
+        idle += [name for name in _startable(level) if name not in running]
+        level = [name for name in level if name not in running or not name.endswith(".target")]
+    return idle
+
+
+def rivals(names: Sequence[str]) -> list[str]:
+    """Those that run, and stop when one of these starts: Conflicts= in systemd.unit(5), on either side."""
+    return _running(list(_named(names, CONFLICTS)))
+
+
+def _named(names: Sequence[str], properties: Sequence[str]) -> dict[str, None]:
+    """The units that these name there, each once, in order."""
+    return dict.fromkeys(
+        other for told in _show(names, "Id", *properties) for key in properties for other in told.get(key, "").split()
+    )
+
+
+def _startable(names: Sequence[str]) -> list[str]:
+    return [told["Id"] for told in _show(names, "Id", "LoadState") if told.get("LoadState") not in _NEVER_STARTED]
+
+
+def _running(names: Sequence[str]) -> list[str]:
+    return [told["Id"] for told in _show(names, "Id", "ActiveState") if told.get("ActiveState") in RUNNING]
 
 
 # --- links -----------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from .victim import Victim, fresh_victim
 UNITS = "/etc/systemd/system"
 BOOT = "serverflow-rollback.service"
 
-#: Enabled by hand or for another target, linked from elsewhere, with Also=, with a dependent, and one that cannot start
-#: a second time.
+#: Enabled by hand or for another target, linked from elsewhere, with Also=, with a dependent, with a rival that starts
+#: and stops others along the way, and one that cannot start a second time.
 STAGE = r"""
 set -e
 cd /etc/systemd/system
@@ -39,12 +39,19 @@ unit rare.service '' '[Install]\nWantedBy=rare.target'
 unit late.service 'After=ssh.service' "$wanted"
 unit dies.service '' "$wanted"
 printf '[Service]\nExecStart=sh -c "test -e /run/ok && exec sleep infinity"\n' >dies.service
+unit rival.service 'Conflicts=base.service\nWants=pulled.service' ''
+unit pulled.service 'BindsTo=pulled.socket\nConflicts=third.service' ''
+printf '[Socket]\nListenStream=/run/pulled\n' >pulled.socket
+unit third.service '' ''
+unit wanting.service 'Wants=idle.service' ''
+unit idle.service '' ''
 touch /run/ok
 systemctl daemon-reload
 systemctl -q enable /opt/linked.service also1 base rare
 systemctl -q disable also2
 systemctl -q add-wants sysinit.target elsewhere.service
-systemctl start base dependent part dies
+systemctl start base dependent part dies third wanting
+systemctl stop idle
 """
 
 
@@ -58,8 +65,8 @@ def victim(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
 @pytest.fixture(autouse=True)
 def nothing_waits(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if "victim" in request.fixturenames:
-        reach_deadline(request.getfixturevalue("victim").target)
+    for name in {"victim", "carried"} & set(request.fixturenames):
+        reach_deadline(request.getfixturevalue(name).target)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +81,9 @@ def nothing_waits(request: pytest.FixtureRequest) -> Iterator[None]:
         ("enable", "late"),
         ("stop", "base"),
         ("disable", "base"),
+        ("start", "rival"),
+        ("start", "pulled"),
+        ("stop", "wanting"),
     ],
 )
 def test_all_of_it_comes_back(victim: Victim, action: str, unit: str) -> None:
@@ -99,6 +109,90 @@ def test_the_host_name_cannot_be_put_back(victim: Victim) -> None:
     answer = victim.client.ask("system.hostname", {"name": "other"}, confirm_s=600)
     assert answer.body["code"] == "unsupported" and "cannot be undone" in answer.body["message"], answer.body
     assert waiting(victim.target) == ""
+
+
+# --- what carries the connection -------------------------------------------------------------------------------------
+
+#: What SSH needs, its rival behind another unit, and a firewall with ours upon it.
+CARRIES = r"""
+set -e
+cd /etc/systemd/system
+unit() { printf "[Unit]\n$2\n[Service]\nExecStart=sleep infinity\n" >$1; }
+unit under.service ''
+unit rival-of-ssh.service 'Conflicts=under.service'
+unit wants-rival.service 'Wants=rival-of-ssh.service'
+unit nftables.service ''
+unit serverflow-firewall.service 'PartOf=nftables.service'
+mkdir -p ssh.service.d
+printf '[Unit]\nRequires=under.service\n' >ssh.service.d/requires.conf
+systemctl daemon-reload
+systemctl start under nftables serverflow-firewall
+"""
+
+
+@pytest.fixture(scope="module")
+def carried(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    """The oldest release, whose ssh.socket and ssh.service conflict."""
+    with fresh_victim(fleet, tmp_path_factory.mktemp("carried"), "debian11") as found:
+        found.target.run("sh", "-c", CARRIES)
+        yield found
+
+
+def running(target: Target) -> list[str]:
+    asked = ("ssh.service", "under.service", "nftables.service", "serverflow-firewall.service")
+    return [name for name in asked if is_active(target, name)]
+
+
+ALL_RUN = ["ssh.service", "under.service", "nftables.service", "serverflow-firewall.service"]
+
+
+@pytest.mark.parametrize("verb", ["start", "enable"])
+@pytest.mark.parametrize("seconds", [0, 600])
+def test_ssh_does_not_change_over_to_its_socket(carried: Victim, verb: str, seconds: int) -> None:
+    before = capture(carried.target)
+    answer = carried.client.ask(f"service.{verb}", {"unit": "ssh.socket"}, confirm_s=seconds)
+    why = "nothing proves" if seconds else "could lock everyone out"
+    assert why in answer.body["message"], answer.body
+    assert (waiting(carried.target), difference(before, capture(carried.target))) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("verb", "unit", "why"),
+    [
+        ("stop", "under.service", "with under.service ssh.service would stop"),
+        ("restart", "under.service", "with under.service ssh.service would stop"),
+        ("start", "rival-of-ssh.service", "ssh.service would stop"),
+        ("start", "wants-rival.service", "with wants-rival.service ssh.service"),
+        ("enable", "NetworkManager.service", "could lock everyone out"),
+        ("stop", "nftables.service", "could lock everyone out"),
+        ("disable", "nftables.service", "could lock everyone out"),
+        ("start", "serverflow-firewall.service", "could lock everyone out"),
+        ("reload", "nftables.service", "by hand, over a console"),
+    ],
+)
+def test_what_takes_the_way_in_along_needs_a_countdown(carried: Victim, verb: str, unit: str, why: str) -> None:
+    before = capture(carried.target)
+    answer = carried.client.ask(f"service.{verb}", {"unit": unit})
+    assert answer.verdict != "done" and why in answer.body["message"], answer.body
+    assert (running(carried.target), difference(before, capture(carried.target))) == (ALL_RUN, [])
+
+
+@pytest.mark.parametrize(("verb", "unit"), [("stop", "under"), ("start", "rival-of-ssh"), ("start", "wants-rival")])
+def test_with_one_the_way_in_comes_back(carried: Victim, verb: str, unit: str) -> None:
+    target = carried.target
+    before = capture(target)
+    op = begin(carried.client, f"service.{verb}", {"unit": f"{unit}.service"})
+    assert "ssh.service" not in running(target)
+    reach_deadline(target)
+    assert (running(target), difference(before, capture(target))) == (ALL_RUN, [])
+    assert way_back(target, op)["data"]["problems"] == []
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "enable"])
+def test_the_firewalls_of_others_are_no_safe_change(carried: Victim, verb: str) -> None:
+    answer = carried.client.ask(f"service.{verb}", {"unit": "nftables.service"}, confirm_s=600)
+    assert answer.body["outcome"] == "failed" and "cannot be undone" in answer.body["message"], answer.body
+    assert (running(carried.target), waiting(carried.target)) == (ALL_RUN, "")
 
 
 # --- another bundle --------------------------------------------------------------------------------------------------

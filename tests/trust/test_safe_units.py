@@ -16,10 +16,12 @@ import armed
 import boot
 import layout
 import messages
+import reach
 import safe
 import units
 import updates
 import verdicts
+from serverflow_actions.kit.host import HostError
 
 OP = "01J0000000000000000000000A"
 LATER = 1 << 60  # ticks
@@ -39,14 +41,17 @@ def known(name):
     except FileNotFoundError:
         return {{"Id": name}}
 def put(name, **fields):
+    found = {{**known(name), **fields}}
     with open(root + "/shown/" + name, "w") as file:
-        for key, value in {{**known(name), **fields}}.items():
+        for key, value in found.items():
             print(key, value, sep="=", file=file)
 if verb == "show":
     print("\\n\\n".join("\\n".join(f"{{k}}={{v}}" for k, v in known(name).items()) for name in names))
 if verb in ("start", "restart"):
     for name in names:
         put(name, ActiveState=known(name).get("Becomes", "active"))
+        for other in known(name).get("Starts", "").split():
+            put(other, ActiveState="active")
 if verb == "stop":
     for name in names:
         put(name, ActiveState="inactive")
@@ -189,6 +194,178 @@ def test_more_than_can_be_brought_back_is_refused(systemd: Systemd) -> None:
     with pytest.raises(safe.NotPending, match="too many"):
         begin("base.service")
     assert not os.path.exists(armed.folder(OP))
+
+
+# --- what else systemd does ------------------------------------------------------------------------------------------
+
+
+def test_what_it_cannot_run_beside_runs_again_and_what_it_started_does_not(systemd: Systemd) -> None:
+    """With whoever stopped with that, and started with this, near and far."""
+    systemd.put("new.service", ConflictedBy="old.service", Wants="want.service", Requires="run.service x.slice")
+    systemd.put("want.service", BindsTo="far.socket gone.service", Conflicts="rival.service")
+    systemd.put("run.service", ActiveState="active", Wants="behind.service")
+    systemd.put("gone.service", LoadState="not-found")
+    for name in ("far.socket", "behind.service", "x.slice"):
+        systemd.put(name)
+    systemd.put("old.service", ActiveState="active", RequiredBy="dependent.service")
+    for name in ("dependent.service", "rival.service"):
+        systemd.put(name, ActiveState="active")
+    begin("new.service")
+    started = ("new.service", "want.service", "far.socket", "behind.service", "x.slice")
+    for name in started:
+        systemd.set(name, ActiveState="active")
+    stopped = ("old.service", "dependent.service", "rival.service")
+    for name in stopped:
+        systemd.set(name, ActiveState="inactive")
+    safe.settle(OP)
+    assert safe.rollback(OP) == []
+    assert [systemd.active(name) for name in started] == [*["inactive"] * 4, "active"]
+    assert [systemd.active(name) for name in stopped] == ["active"] * 3
+    told = " ".join(systemd.calls())
+    assert "stop -- run.service" not in told and "start -- run.service" not in told
+    assert "gone.service" not in armed_units(systemd)
+
+
+def armed_units(systemd: Systemd) -> set[str]:
+    """What was ever told to stop or start."""
+    return {call.split()[-1] for call in systemd.calls() if " start " in call or " stop " in call}
+
+
+def test_what_the_way_back_starts_along_is_stopped_again(systemd: Systemd) -> None:
+    """It was wanted before too, and did not run."""
+    systemd.put("base.service", ActiveState="active", Wants="idle.service", Starts="idle.service")
+    systemd.put("idle.service")
+    begin("base.service")
+    systemd.set("base.service", ActiveState="inactive")
+    safe.settle(OP)
+    assert safe.rollback(OP) == []
+    assert (systemd.active("base.service"), systemd.active("idle.service")) == ("active", "inactive")
+
+
+def test_behind_a_target_that_is_reached_nothing_is_taken_for_the_changes(systemd: Systemd) -> None:
+    systemd.put("new.service", Requires="sysinit.target later.target")
+    systemd.put("sysinit.target", ActiveState="active", Wants="first-boot.service")
+    systemd.put("later.target", Wants="late.service")
+    for name in ("first-boot.service", "late.service"):
+        systemd.put(name)
+    assert units.started_with(["new.service"]) == ["later.target", "late.service"]
+
+
+def test_a_rival_that_does_not_come_back_is_told(systemd: Systemd) -> None:
+    systemd.put("new.service", Conflicts="old.service")
+    systemd.put("old.service", ActiveState="active", Becomes="failed")
+    begin("new.service")
+    systemd.set("old.service", ActiveState="inactive")
+    safe.settle(OP)
+    assert safe.rollback(OP) == ["old.service was active, and is failed now"]
+
+
+def test_at_boot_what_others_want_too_is_left_alone(systemd: Systemd) -> None:
+    systemd.put("new.service", Wants="want.service")
+    systemd.put("want.service")
+    begin("new.service")
+    systemd.set("want.service", ActiveState="active")
+    safe.settle(OP)
+    assert safe.rollback(OP, at_boot=True) == []
+    assert systemd.active("want.service") == "active"
+
+
+# --- what would cut the server off -----------------------------------------------------------------------------------
+
+RUNS = {"ActiveState": "active"}
+
+
+def stage(systemd: Systemd) -> None:
+    """Units that would take SSH, our firewall or another along."""
+    for name, fields in {
+        "ssh.service": {**RUNS, "Names": "ssh.service sshd.service other-name.service"},
+        "serverflow-firewall.service": RUNS,
+        "nftables.service": {**RUNS, "ConsistsOf": "serverflow-firewall.service"},
+        "systemd-timesyncd.service": RUNS,
+        "base.service": {**RUNS, "RequiredBy": "between.service"},
+        "between.service": {"ConsistsOf": "ssh.service"},
+        "rival.service": {"Conflicts": "base.service"},
+        "wants-rival.service": {"Wants": "rival.service"},
+        "wants-network.service": {"Wants": "NetworkManager.service"},
+        "NetworkManager.service": {},
+        "wants-rules.service": {"Wants": "ferm.service"},
+        "ferm.service": {},
+        "under-ours.service": {**RUNS, "ConsistsOf": "serverflow-firewall.service"},
+        "under-rules.service": {**RUNS, "ConsistsOf": "nftables.service"},
+        "under-bus.service": {**RUNS, "RequiredBy": "dbus.service"},
+        "dbus.service": RUNS,
+        "chrony.service": {"Conflicts": "systemd-timesyncd.service shutdown.target"},
+        "other-name.service": {"Id": "ssh.service", "Names": "ssh.service sshd.service other-name.service"},
+        "plain.service": RUNS,
+    }.items():
+        systemd.put(name, **fields)
+
+
+@pytest.mark.parametrize(
+    ("verb", "unit", "why"),
+    [
+        ("stop", "ssh.service", "ssh.service keeps this server reachable"),
+        ("restart", "ssh.service", "ssh.service keeps this server reachable"),
+        ("start", "ssh.socket", "ssh.socket keeps this server reachable"),
+        ("enable", "ssh.socket", "ssh.socket keeps this server reachable"),
+        ("disable", "ufw.service", "ufw.service keeps this server reachable"),
+        ("stop", "tailscaled.service", "keeps this server reachable"),
+        ("stop", "other-name.service", "keeps this server reachable"),
+        ("stop", "serverflow-firewall.service", "keeps this server reachable"),
+        ("start", "serverflow-firewall.service", "keeps this server reachable"),
+        ("stop", "base.service", "ssh.service would stop"),
+        ("restart", "base.service", "ssh.service would stop"),
+        ("try-restart", "base.service", "ssh.service would stop"),
+        ("start", "rival.service", "ssh.service would stop"),
+        ("restart", "rival.service", "ssh.service would stop"),
+        ("enable", "rival.service", "ssh.service would stop"),
+        ("start", "wants-rival.service", "ssh.service would stop"),
+        ("start", "wants-network.service", "NetworkManager.service would start"),
+        ("stop", "under-ours.service", "serverflow-firewall.service would stop"),
+    ],
+)
+def test_what_cuts_the_server_off_is_done_in_a_safe_change_only(
+    systemd: Systemd, verb: str, unit: str, why: str
+) -> None:
+    stage(systemd)
+    reach.check(verb, unit, armed=True)
+    with pytest.raises(HostError, match=why):
+        reach.check(verb, unit, armed=False)
+
+
+@pytest.mark.parametrize(
+    ("verb", "unit", "why"),
+    [
+        *((verb, "nftables.service", "by hand") for verb in ("start", "stop", "restart", "reload", "enable")),
+        ("start", "shorewall6.service", "by hand"),
+        ("start", "wants-rules.service", "ferm.service is a firewall"),
+        ("stop", "under-rules.service", "nftables.service is a firewall"),
+        ("stop", "under-bus.service", "dbus.service would stop"),
+        ("stop", "dbus.service", "keeps this server reachable"),
+        ("disable", "systemd-logind.service", "keeps this server reachable"),
+    ],
+)
+def test_what_cannot_be_brought_back_is_refused(systemd: Systemd, verb: str, unit: str, why: str) -> None:
+    stage(systemd)
+    for safely in (True, False):
+        with pytest.raises(HostError, match=why):
+            reach.check(verb, unit, armed=safely)
+
+
+@pytest.mark.parametrize(
+    ("verb", "unit"),
+    [
+        ("start", "chrony.service"),
+        ("reload", "ssh.service"),
+        ("restart", "systemd-journald.service"),
+        ("restart", "plain.service"),
+        ("stop", "plain.service"),
+        ("reset-failed", "nftables.service"),
+    ],
+)
+def test_what_cuts_nothing_off_is_done(systemd: Systemd, verb: str, unit: str) -> None:
+    stage(systemd)
+    reach.check(verb, unit, armed=False)
 
 
 # --- compared at the end ---------------------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ import secrets
 import stat as stat_module
 import subprocess
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from . import nofollow
+from .lifelines import CONFLICTS, STOPS_WITH
 from .probe import Broker, FileState, Host, HostError, Probe, Result, UnitState, UserState
 
 __all__ = [
@@ -341,9 +342,13 @@ def stream_program(argv: Sequence[str]) -> Generator[bytes, None, None]:
             program.kill()
 
 
-_SHOWN = (
-    "Id,LoadState,ActiveState,SubState,UnitFileState,Description,MainPID,MemoryCurrent,Result,NeedDaemonReload,"
-    "ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic,ReloadResult"
+_SHOWN = ",".join(
+    (
+        "Id,LoadState,ActiveState,SubState,UnitFileState,Description,MainPID,MemoryCurrent,Result,NeedDaemonReload,"
+        "ActiveEnterTimestampMonotonic,StateChangeTimestampMonotonic,ReloadResult",
+        *STOPS_WITH,
+        *CONFLICTS,
+    )
 )
 
 
@@ -383,7 +388,13 @@ def _unit_state(block: dict[str, str]) -> UnitState:
         result=block.get("Result", ""),
         stale=block.get("NeedDaemonReload") == "yes",
         reloaded=0.0 if reload_failed else moment("StateChangeTimestampMonotonic"),
+        stops_with=_units_in(block, STOPS_WITH),
+        conflicts=[name for name in _units_in(block, CONFLICTS) if name != "shutdown.target"],
     )
+
+
+def _units_in(block: Mapping[str, str], keys: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name for key in keys for name in block.get(key, "").split()))
 
 
 def _user_name(uid: int) -> str:

@@ -30,7 +30,8 @@ class UnitState(NamedTuple):
 
     `since` is when it became active, seconds since the epoch, 0 when it is not. `stale` means that its files changed
     on disk and systemd has not read them again. `reloaded` is when an active one last changed its state, by its
-    start or by a reload; 0 after a reload that failed.
+    start or by a reload; 0 after a reload that failed. `stops_with` are those that stop when this one does, and
+    `conflicts` those that stop when it starts.
     """
 
     name: str
@@ -45,6 +46,8 @@ class UnitState(NamedTuple):
     result: str = ""
     stale: bool = False
     reloaded: float = 0.0
+    stops_with: Sequence[str] = ()
+    conflicts: Sequence[str] = ()
 
 
 class UserState(NamedTuple):

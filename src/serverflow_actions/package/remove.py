@@ -6,10 +6,14 @@ from ..kit import Params, Probe, Refused, Steps, action, param
 from ..kit.steps import Package
 from ..kit.steps.package import removals, require_dpkg
 
-#: Without these nobody reaches the server any more, or nothing can be put right on it.
+#: Without these nobody reaches the server any more, or nothing can be put right on it. Which of them carries the
+#: network cannot be seen from here, so none of those goes.
 _LIFELINES = {
     "apt", "dbus", "dpkg", "init", "libpam-systemd", "login", "openssh-server", "python3", "python3-minimal", "sudo",
     "systemd", "systemd-sysv",
+    "connman", "dhcpcd", "dhcpcd-base", "dhcpcd5", "dropbear", "ifupdown", "ifupdown2", "isc-dhcp-client", "iwd",
+    "netplan-generator", "netplan.io", "network-manager", "openvpn", "strongswan", "strongswan-starter", "tailscale",
+    "wireguard-tools", "wpasupplicant", "zerotier-one",
 }  # fmt: skip
 
 

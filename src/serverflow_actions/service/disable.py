@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..kit import Params, Probe, Steps, action
+from ..kit.lifelines import LIFELINES
 from ..kit.steps import Service
-from ._shared import UNIT, WAYS_IN, stoppable
+from ._shared import UNIT, disablable
 
 
 @action(
@@ -14,9 +15,9 @@ from ._shared import UNIT, WAYS_IN, stoppable
     profile="svc",
     timeout=120,
     units=("{unit}",),
-    lifelines=("unit", *WAYS_IN),
+    lifelines=("unit", *LIFELINES),
     params=[UNIT],
 )
 def disable(params: Params, probe: Probe) -> Steps:
-    stoppable(probe, params.unit)
+    disablable(probe, params.unit)
     yield Service(params.unit, running=None, enabled=False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..kit import Params, Probe, Steps, action
+from ..kit.lifelines import LIFELINES
 from ..kit.steps import Service
-from ._shared import FIREWALLS, UNIT, startable
+from ._shared import UNIT, startable
 
 
 @action(
@@ -14,7 +15,7 @@ from ._shared import FIREWALLS, UNIT, startable
     profile="svc",
     timeout=120,
     units=("{unit}",),
-    lifelines=("unit", *FIREWALLS),
+    lifelines=("unit", *LIFELINES),
     params=[UNIT],
 )
 def enable(params: Params, probe: Probe) -> Steps:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..kit import Params, Probe, Steps, action
+from ..kit.lifelines import LIFELINES
 from ..kit.steps import Service
-from ._shared import UNIT, WAYS_IN, stoppable
+from ._shared import UNIT, stoppable
 
 
 @action(
@@ -14,7 +15,7 @@ from ._shared import UNIT, WAYS_IN, stoppable
     profile="svc",
     timeout=120,
     units=("{unit}",),
-    lifelines=("unit", *WAYS_IN),
+    lifelines=("unit", *LIFELINES),
     params=[UNIT],
 )
 def stop(params: Params, probe: Probe) -> Steps:
