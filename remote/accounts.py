@@ -17,9 +17,11 @@ _PATIENCE_S = 5
 
 
 def gone(before: str) -> set[int]:
-    """The user ids in passwd(5) now that it did not have `before`, a copy of it. None once the copy has moved back."""
+    """The user ids in passwd(5) now that it did not have `before`, a copy of it. None once the copy has moved back, nor
+    by what is no copy: without root in it nobody would be left.
+    """
     known = _ids(before)
-    return _ids(layout.PASSWD) - known if known else set()
+    return _ids(layout.PASSWD) - known if 0 in known else set()
 
 
 def _ids(path: str) -> set[int]:

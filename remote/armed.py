@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -42,12 +41,8 @@ class Undone(Unsafe):
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """Whoever arms, confirms or puts back is alone: enrolment and commands have no other lock in common."""
-    descriptor = os.open(f"{layout.SAFE}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with store.alone(f"{layout.SAFE}/lock"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def folder(op_id: str) -> str:

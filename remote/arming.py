@@ -144,12 +144,13 @@ def count_on(op_id: str) -> None:
     nothing could be changed. Does nothing where it counts, is going back, or waits no more.
     """
     unit, found = _timer(op_id), armed.status()
-    states = set(units.run(["systemctl", "is-active", f"{unit}.timer", f"{unit}.service"]).stdout.decode().split())
-    if found is None or found["op_id"] != op_id or states & {"active", "activating", "deactivating", "reloading"}:
+    if found is None or found["op_id"] != op_id:
         return
-    left = (found["deadline"] - store.now_ms()) // 1000
-    with contextlib.suppress(subprocess.SubprocessError, OSError):
-        _start_timer(op_id, min(max(left, 1), _LONGEST_S))
+    with contextlib.suppress(subprocess.SubprocessError, OSError):  # whoever asks next tries again
+        states = units.run(["systemctl", "is-active", f"{unit}.timer", f"{unit}.service"]).stdout.decode().split()
+        if not {"active", "activating", "deactivating", "reloading"}.intersection(states):
+            left = (found["deadline"] - store.now_ms()) // 1000
+            _start_timer(op_id, min(max(left, 1), _LONGEST_S))
 
 
 def _disarm(op_id: str) -> None:

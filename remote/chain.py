@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -117,14 +116,10 @@ def _settle() -> None:
 
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
-    descriptor = os.open(layout.CHAIN + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with store.alone(layout.CHAIN + ".lock"):
         _settle()
         yield
         _settle()
-    finally:
-        os.close(descriptor)
 
 
 def receipt_of(op_id: str) -> bytes | None:

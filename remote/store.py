@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import layout
@@ -28,6 +29,17 @@ class DiskFull(Exception):
 
 class Burned(Exception):
     """This operation id was used before."""
+
+
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Hold this lock file, flock(2), after whoever holds it. A crash frees it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def now_ms() -> int:

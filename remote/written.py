@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -47,7 +45,7 @@ def remember(entries: Mapping[str, str]) -> None:
     """Take these into the record. Raises OSError."""
     if not entries:
         return
-    with _lock():
+    with store.alone(f"{layout.WRITTEN}.lock"):
         # At the end, as the newest.
         record = {path: sha256 for path, sha256 in known().items() if path not in entries}
         record.update({path: sha256 for path, sha256 in entries.items() if sha256 and len(path) <= _LONGEST_PATH})
@@ -122,13 +120,3 @@ def move_aside(path: str) -> str:
     beside = f".{os.path.basename(path)[:100]}.{os.path.basename(kept)[:29]}"
     snapshots.move(path, beside, beside=True)
     return f"{os.path.dirname(path)}/{beside}"
-
-
-@contextlib.contextmanager
-def _lock() -> Any:
-    descriptor = os.open(f"{layout.WRITTEN}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

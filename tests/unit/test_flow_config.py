@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -215,3 +215,14 @@ def test_an_editor_that_fails_ends_it(workspace: Callable[[str], Workspace]) -> 
 def test_what_people_may_lose_their_login_by_is_told(content: str) -> None:
     assert "only the login of sf itself is proved" in limits_logins("sshd", content)
     assert limits_logins("motd", content) == limits_logins("sshd", "# AllowUsers nobody\nMaxSessions 3\n") == ""
+
+
+def test_a_countdown_can_be_ended_with_a_mistake_in_the_file(workspace: Callable[[str], Workspace]) -> None:
+    heard: list[Mapping[str, object]] = []
+    torn = workspace('[checks.z]\non = "all"\nexpect = ["foo"]\n')
+    with pytest.raises(ConfigError):
+        torn.select("@app")
+    assert torn.select_in_need("@app", heard.append) == ["web1", "web2"]
+    assert "has mistakes" in str(heard[0]["text"])
+    sound = workspace(SSHD)
+    assert sound.select_in_need("db1", heard.append) == ["db1"] and len(heard) == 1

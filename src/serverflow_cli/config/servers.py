@@ -45,11 +45,11 @@ def load_servers(folder: FleetFolder, remembered: Path) -> Mapping[str, ServerAd
 
 def servers_alone(folder: FleetFolder) -> Mapping[str, ServerAddress]:
     """The servers of a file whose other tables may be wrong. Raises ConfigError when theirs are, or it is no TOML."""
+    import tomli_w
+
     from .load import parse, read_text, toml
 
     document = toml(read_text(folder.fleet_toml), folder.fleet_toml.name)
-    import tomli_w
-
     servers = {"schema": document.get("schema"), "servers": document.get("servers", {})}
     parse(tomli_w.dumps({key: value for key, value in servers.items() if value is not None}))
     return _addresses(servers)

@@ -54,8 +54,7 @@ async def run_action(
     """
     action = registry.load(action_name)
     confirm_s = safety_of(action, params, safety)
-    workspace.in_need = action.area == "safe"
-    names = workspace.select(selector)
+    names = workspace.select_in_need(selector, report) if action.area == "safe" else workspace.select(selector)
     if action.table and not MOMENTARY & set(params):
         from .stanza import run_stanza
 

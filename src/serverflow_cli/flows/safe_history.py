@@ -57,8 +57,7 @@ async def show(workspace: Workspace, op_id: str, *, selector: str, report: Repor
 
 
 async def _on_all(workspace: Workspace, selector: str, work: Work, report: Report) -> CommandResult:
-    workspace.in_need = True
-    names = workspace.select(selector)
+    names = workspace.select_in_need(selector, report)
     async with workspace.caller() as caller:
         servers = await workspace.on_all(names, lambda link: work(caller, link), report)
     return CommandResult(workspace.label, servers=servers)

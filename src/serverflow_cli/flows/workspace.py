@@ -8,7 +8,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,8 +43,6 @@ class Workspace:
         self.folder = folder
         self.settings = settings
         self._ask = ask
-        #: A change counts down: addresses are enough, whatever else is wrong in fleet.toml.
-        self.in_need = False
 
     @property
     def label(self) -> str:
@@ -60,16 +58,9 @@ class Workspace:
     @cached_property
     def servers(self) -> Mapping[str, ServerAddress]:
         """The servers' addresses and labels: all that most commands need of fleet.toml."""
-        from ..config.servers import load_servers, servers_alone
+        from ..config.servers import load_servers
 
-        try:
-            return load_servers(self.folder, self.state / "fleet.sha256")
-        except ConfigError as error:
-            if not self.in_need:
-                raise
-            with suppress(ConfigError):
-                return servers_alone(self.folder)
-            raise error
+        return load_servers(self.folder, self.state / "fleet.sha256")
 
     @cached_property
     def fleet_id(self) -> str:
@@ -264,6 +255,20 @@ class Workspace:
         from ..model.selector import resolve
 
         return resolve(self.servers, selector)
+
+    def select_in_need(self, selector: str, report: Report) -> list[str]:
+        """The same while a change counts down: addresses are enough, whatever else is wrong in fleet.toml."""
+        from ..config.servers import servers_alone
+
+        try:
+            return self.select(selector)
+        except ConfigError as error:
+            try:
+                self.__dict__["servers"] = servers_alone(self.folder)
+            except ConfigError:
+                raise error from None
+        report({"t": "note", "text": "fleet.toml has mistakes (sf plan shows them): only its servers were read"})
+        return self.select(selector)
 
     def link(self, name: str) -> Link:
         """Raises ConfigError for a server that was never enrolled."""
