@@ -1,4 +1,4 @@
-"""Which accounts a rollback takes away (remote/accounts.py). That nothing of them survives: tests/targets/test_safe.py."""
+"""Which accounts a rollback takes away (remote/accounts.py). That nothing of them lives on: targets/test_safe.py."""
 
 from __future__ import annotations
 
