@@ -6,9 +6,10 @@ import contextlib
 import os
 import re
 import secrets
+from collections.abc import Sequence
 
 import store
-from serverflow_actions.kit.firewall import UNIT_FILE, UNIT_TEXT
+from serverflow_actions.kit import firewall, watch
 from serverflow_actions.kit.host import HostError
 
 
@@ -49,13 +50,23 @@ def set_timezone(zone: str) -> None:
 
 def set_firewall_unit(value: str) -> None:
     """The unit that loads the firewall's rules: its text is ours, and no sandbox can write it."""
-    if value == "present":
-        store.write_file(UNIT_FILE, UNIT_TEXT.encode(), 0o644)
-    elif value == "absent":
+    _set_units(value, ((firewall.UNIT_FILE, firewall.UNIT_TEXT),))
+
+
+def set_watch_unit(value: str) -> None:
+    """The service and the timer that look after jobs and alerts, likewise."""
+    _set_units(value, watch.FILES)
+
+
+def _set_units(value: str, files: Sequence[tuple[str, str]]) -> None:
+    if value not in ("present", "absent"):
+        raise HostError(f"a unit is present or absent, not {value!a}")
+    for path, text in files:
+        if value == "present":
+            store.write_file(path, text.encode(), 0o644)
+            continue
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(UNIT_FILE)
-    else:
-        raise HostError(f"the firewall's unit is present or absent, not {value!a}")
+            os.unlink(path)
 
 
 def check_values_can_be_set() -> None:

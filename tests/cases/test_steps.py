@@ -12,11 +12,12 @@ from serverflow_actions.kit import engine
 from serverflow_actions.kit.engine import Refused, Step
 from serverflow_actions.kit.probe import HostError
 from serverflow_actions.kit.spec import Params, action
-from serverflow_actions.kit.steps import Line, Run, Timer
+from serverflow_actions.kit.steps import Line, Run, Service, Timer, WatchUnit
 from serverflow_actions.kit.steps.authorized_keys import parse_key
 from serverflow_actions.kit.steps.timer import quote
+from serverflow_actions.kit.watch import FILES, TIMER
 
-POWERS = Powers(("/etc/systemd/system", "/srv"), ("serverflow-*",))
+POWERS = Powers(("/etc/systemd/system", "/srv"), ("serverflow-*",), host_verbs=("watch-unit",))
 
 
 def apply(server: Server, *steps: Step) -> list[str]:
@@ -181,3 +182,34 @@ def test_lines_of_authorized_keys(line: str, options: str, comment: str) -> None
 @pytest.mark.parametrize("line", ["", "# ssh-ed25519 " + KEY, "ssh-ed25519", 'command="' + '\\"' * 5000])
 def test_lines_that_are_no_key(line: str) -> None:
     assert parse_key(line) is None
+
+
+def test_the_watch_is_made_and_taken_away_with_both_of_its_units() -> None:
+    server = debian({})
+    assert apply(server, WatchUnit(), Service(TIMER)) == [
+        "create unit-file serverflow-watch.timer",
+        f"update unit {TIMER}",
+    ]
+    assert [text(server, path) for path, _ in FILES] == [content for _, content in FILES]
+    timer = server.units[TIMER]
+    assert (timer.active, timer.enabled) == ("active", "enabled")
+    gone = apply(server, Service(TIMER, running=False, enabled=False), WatchUnit(absent=True))
+    assert gone == [f"update unit {TIMER}", "delete unit-file serverflow-watch.timer"]
+    assert not any(path in server.files for path, _ in FILES)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in FILES])
+def test_one_damaged_unit_of_the_watch_is_mended(path: str) -> None:
+    server = debian({})
+    apply(server, WatchUnit())
+    server.files[path].content += b"#"
+    assert apply(server, WatchUnit()) == ["update unit-file serverflow-watch.timer"]
+    del server.files[path]
+    assert apply(server, WatchUnit()) == ["update unit-file serverflow-watch.timer"]
+    del server.files[path]
+    assert apply(server, WatchUnit(absent=True)) == ["update unit-file serverflow-watch.timer"]
+
+
+def test_a_safe_change_keeps_both_units_of_the_watch() -> None:
+    found = WatchUnit().footprint(FakeProbe(debian({})))
+    assert (found.paths, found.after) == (tuple(path for path, _ in FILES), ("daemon-reload",))

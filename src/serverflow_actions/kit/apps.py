@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from . import cronjob
 from .probe import HostError, Probe
 from .refused import Refused
 
@@ -59,3 +60,16 @@ def app_records(probe: Probe) -> list[AppRecord]:
     """All apps, by name."""
     names = [name[: -len(".json")] for name in probe.names(FOLDER) if name.endswith(".json") and name[0] != "."]
     return [record for record in (app_record(probe, name) for name in sorted(names)) if record]
+
+
+def jobs_of(probe: Probe, app: str) -> list[str]:
+    """The jobs that run as this app's user. A damaged one names nobody, and does not run."""
+    found = []
+    for file in probe.names(cronjob.FOLDER):
+        try:
+            job = cronjob.from_json(probe.read(f"{cronjob.FOLDER}/{file}", follow=False) or b"")
+        except (ValueError, HostError):
+            continue
+        if job.app == app:
+            found.append(job.name)
+    return found

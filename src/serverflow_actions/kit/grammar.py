@@ -171,6 +171,20 @@ def sshkey(raw: Any) -> str:
     return str(match.group())
 
 
+def schedule(raw: Any) -> str:
+    """When a job runs, five fields of crontab(5) or `@daily` and the like, in one spelling."""
+    from . import schedule as schedules  # needed by cron alone
+
+    return schedules.parse(raw).text
+
+
+def eventrule(raw: Any) -> str:
+    """Which events a channel gets, `GLOB [SEVERITY]`, in its usual form."""
+    from . import events
+
+    return events.rule(raw).text
+
+
 label = _matcher(
     r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", "a name (a-z, 0-9 and -, at most 63 characters, as a DNS label)", 63
 )
@@ -185,6 +199,9 @@ hostname = _matcher(
     "a host name (RFC 1123)",
     253,
 )
+action = _matcher(
+    r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\.[a-z][a-z0-9]*(?:-[a-z0-9]+)*", "an action such as service.restart", 64
+)
 timezone = _matcher(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}", "a time zone such as Europe/Paris", 64)
 mode = _matcher(r"0?[0-7]{3}", "a file mode such as 0640", 4)
 ulid = _matcher(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", "an operation id", 26)
@@ -197,5 +214,5 @@ TYPES: dict[str, Callable[[Any], Any]] = {
     "duration": duration, "unit": unit, "path": path, "relpath": relpath, "sshkey": sshkey, "fingerprint": fingerprint,
     "label": label, "name": name, "username": username, "gecos": gecos, "package": package, "hostname": hostname,
     "timezone": timezone, "mode": mode, "ulid": ulid, "sha256": sha256, "cidr": cidr, "address": address,
-    "rule": rule,
+    "rule": rule, "schedule": schedule, "action": action, "eventrule": eventrule,
 }  # fmt: skip

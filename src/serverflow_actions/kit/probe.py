@@ -161,6 +161,6 @@ class Host(Probe, Protocol):
         """
 
     def machine_do(self, verb: str, value: str = "") -> None:
-        """reboot; hostname and timezone, now and after the next boot; firewall-unit, present or absent; sysctl, which
-        puts our own file (kit/sysctl.py) in force.
+        """reboot; hostname and timezone, now and after the next boot; firewall-unit and watch-unit, present or absent;
+        sysctl, which puts our own file (kit/sysctl.py) in force.
         """

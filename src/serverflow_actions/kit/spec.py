@@ -73,7 +73,7 @@ class Action(NamedTuple):
     units         units that it may start, stop, restart or reload
     packages      packages that it may install or remove; ("*",) for the package area itself
     accounts      whether it may add, change and remove users and groups
-    host_verbs    reboot, hostname, timezone, firewall-unit, sysctl: rare powers, each named
+    host_verbs    reboot, hostname, timezone, firewall-unit, watch-unit, sysctl: rare powers, each named
     reads         folders that a read opens although only root may read them; "journal" for the journal
     run_as        "app": the engine runs as the user of the app that the parameter `app` (or `name`) names
     locks         locks that it takes; () is none, ("server",) the server's
@@ -83,7 +83,8 @@ class Action(NamedTuple):
     table         the table of fleet.toml that the short command edits ("redis"); "" for none
     blobs         bytes of blobs that a command may bring along; 0 for none
     resource      the key under which a server remembers what was last applied; "" makes it from `table`
-    schedules     the parameter that names another action to run later: the key needs a grant for that one too; "" none
+    schedules     the parameter that names another action to run later, with the KEY=VALUE in `params`: the key needs a
+                  grant for that one too; "" none
     safe          "always": only as a safe change, which undoes itself unless it is confirmed; "": on wish
     lifelines     the name of a parameter, then globs: likewise always a safe change where its value matches one
     """

@@ -14,6 +14,7 @@ from .run import Run
 from .service import Service, UnitVerb
 from .timer import Timer
 from .user import User
+from .watch import WatchUnit
 
 __all__ = [
     "AuthorizedKeys",
@@ -33,4 +34,5 @@ __all__ = [
     "UnitVerb",
     "Upgrade",
     "User",
+    "WatchUnit",
 ]

@@ -1,0 +1,38 @@
+"""The units of kit/watch.py, which only the executor may write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..change import Change
+from ..probe import Host, Probe
+from ..undo import Footprint
+from ..watch import FILES, TIMER
+from .file import File
+
+
+@dataclass(frozen=True)
+class WatchUnit:
+    """The service and the timer that look after jobs and alerts; or `absent`. Needs host_verbs=("watch-unit",).
+
+    The timer's running and enabled state is `Service`'s.
+    """
+
+    absent: bool = False
+
+    def check(self, probe: Probe) -> Change | None:
+        found = [File(path, text, absent=self.absent).check(probe) for path, text in FILES]
+        changes = [change for change in found if change]
+        if not changes:
+            return None
+        fields: dict[str, Any] = {c.name: c.fields.get("sha256", (c.verb, None)) for c in changes}
+        verbs = {change.verb for change in changes}
+        verb = verbs.pop() if len(changes) == len(FILES) and len(verbs) == 1 else "update"
+        return Change(verb, "unit-file", TIMER, fields, "\n".join(c.diff for c in changes if c.diff))
+
+    def apply(self, host: Host) -> None:
+        host.machine_do("watch-unit", "absent" if self.absent else "present")
+
+    def footprint(self, _: Probe) -> Footprint:
+        return Footprint(paths=tuple(path for path, _ in FILES), after=("daemon-reload",))
