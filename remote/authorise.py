@@ -236,13 +236,27 @@ def check_resource(command: Command, entry: Mapping[str, Any]) -> None:
 
 
 def check_scheduled(key: CommandKey, command: Command, server_id: str, entry: Mapping[str, Any]) -> None:
-    """Who schedules an action must be allowed to run it. Raises Denied(not-granted).
+    """Who schedules an action must be allowed to run it, with the parameters that it will run with.
 
-    `schedules` in a registry entry names the parameter that names the other action.
+    `schedules` in a registry entry names the parameter that names the other action; `params` of the command has that
+    one's parameters, each as KEY=VALUE. Raises Denied(bad-params, not-granted).
     """
     parameter = entry.get("schedules", "")
-    if parameter and not granted(key, str(command.params.get(parameter)), command.params, server_id):
+    if parameter and not granted(key, str(command.params.get(parameter)), _scheduled(command), server_id):
         raise Denied("not-granted", f"the key {key.name} may not run what it asks to schedule")
+
+
+def _scheduled(command: Command) -> dict[str, Any]:
+    """The parameters of the action that runs later, read as it reads them then. Raises Denied(bad-params)."""
+    from serverflow_actions.kit.scheduled import parameters
+
+    pairs = command.params.get("params", [])
+    if not isinstance(pairs, list):
+        raise Denied("bad-params", "params: must be a list")
+    try:
+        return dict(parameters(pairs))
+    except ValueError as error:
+        raise Denied("bad-params", f"params: {error}") from None
 
 
 def check_secrets(command: Command, secret_frame: bytes, names: Sequence[str]) -> dict[str, str]:

@@ -215,6 +215,9 @@ class Broker:
         elif action == "firewall-unit":
             machine.set_firewall_unit(value)
             return self._systemctl("daemon-reload")
+        elif action == "watch-unit":
+            machine.set_watch_unit(value)
+            return self._systemctl("daemon-reload")
         elif action == "sysctl":
             machine.check_values_can_be_set()
             # With a file it applies that one alone, systemd-sysctl(8).

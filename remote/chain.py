@@ -125,8 +125,13 @@ def _lock() -> Iterator[None]:
 def receipt_of(op_id: str) -> bytes | None:
     """An operation's receipt: the file in its folder or, when a full disk or a crash left none, the chain's entry."""
     frame = store.read_file(f"{store.op_folder(op_id)}/receipt")
-    first = None if frame else store.burned_by(op_id)
-    return find_receipt(op_id, hashlib.sha256(first.body).hexdigest()) if first else frame
+    if frame:
+        return frame
+    if store.is_scheduled(op_id):
+        job = json.loads(store.read_file(f"{store.op_folder(op_id)}/job") or b"{}")
+        return find_receipt(op_id, job["about"]["body_sha256"]) if job else None
+    first = store.burned_by(op_id)
+    return find_receipt(op_id, hashlib.sha256(first.body).hexdigest()) if first else None
 
 
 def find_receipt(op_id: str, body_sha256: str) -> bytes | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -17,9 +15,9 @@ import armed
 import arming
 import authorise
 import blobs
-import chain
 import core
 import layout
+import operation
 import receipt
 import store
 from channel import PROGRESS_LIMIT
@@ -28,7 +26,6 @@ from request import Request, app_user, check_params
 from serverflow_actions.kit.spec import needs_safe
 from session import Session, safe_change
 
-HERE = os.path.dirname(os.path.realpath(__file__))
 LOCK_WAIT_LIMIT_S = 600
 #: Less would not do for a new connection. More is for what has to be a safe change: meanwhile nobody changes anything.
 SHORTEST_S, LONGEST_ON_WISH_S = 5, 600
@@ -75,7 +72,8 @@ def perform(session: Session, request: Request) -> None:
                 _core(session, request, params, lock)
                 return
             try:
-                _start(request, folder, user, lock, own)
+                key = request.signed.signatures[0].public_key.hex()
+                operation.start(request, folder, user, lock, own, key=key)
                 folder = ""
             except OSError as error:
                 _never_started(session, request, error)
@@ -136,7 +134,9 @@ def _check_base(command: Command) -> None:
 def _core(session: Session, request: Request, params: dict[str, Any], lock: int) -> None:
     op_id, action = request.command.op_id, request.command.action
     try:
-        outcome, data = core.perform(action, params, core.Asker(session.channel.tell, op_id, lock))
+        outcome, data = core.perform(
+            action, params, core.Asker(session.channel.tell, request.about["actor"]["name"], op_id, lock)
+        )
         waits = armed.status() if outcome == "pending-confirm" else None
         body = receipt.build(request.about, outcome, data=data, safe=waits)
     except Denied as denial:
@@ -144,19 +144,11 @@ def _core(session: Session, request: Request, params: dict[str, Any], lock: int)
     except Exception as error:  # whatever breaks here, the caller gets a signed answer
         code = "disk-full" if _is_full(error) else "action-failed"
         body = receipt.build(request.about, "failed", code=code, message=f"{type(error).__name__}: {error}"[:500])
-    session.channel.send(b"R", _record(session, op_id, body))
+    session.channel.send(b"R", operation.record(session.identity, op_id, body))
 
 
 def _is_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _record(session: Session, op_id: str, body: dict[str, Any]) -> bytes:
-    """The chain counts; the file in the operation's folder is found again from it."""
-    frame = chain.append_receipt(session.identity, body)
-    with contextlib.suppress(OSError):
-        store.write_file(f"{store.op_folder(op_id)}/receipt", frame)
-    return frame
 
 
 def _never_started(session: Session, request: Request, error: OSError) -> None:
@@ -164,63 +156,7 @@ def _never_started(session: Session, request: Request, error: OSError) -> None:
     code = "disk-full" if _is_full(error) else "action-failed"
     shutil.rmtree(f"{layout.RUN}/{request.command.op_id}", ignore_errors=True)
     body = receipt.build(request.about, "failed", code=code, message=f"it was not started: {error.strerror}")
-    session.channel.send(b"R", _record(session, request.command.op_id, body))
-
-
-def _start(request: Request, folder: str, user: str, lock: int, own: int) -> None:
-    """The executor as a unit of its own. Its standard input is the server's lock, its standard output the operation's:
-    both are held as long as it lives, whatever becomes of us. Raises OSError.
-    """
-    command = request.command
-    timeout, memory = request.limits
-    base = command.base
-    job = {
-        **request.job,
-        "about": request.about,
-        "key": request.signed.signatures[0].public_key.hex(),
-        "manifest": request.entry,
-        "timeout": timeout,
-        "memory": memory,
-        "plan_sha256": command.plan_sha256,
-        "blobs": folder,
-        "user": user,
-        "secrets": _keep_secrets(command.op_id, dict(request.secrets)),
-        "base": {"resource": base.resource, "from": base.before, "to": base.after} if base else None,
-    }
-    store.write_file(f"{store.op_folder(command.op_id)}/job", json.dumps(job).encode())
-    properties = ("KillMode=control-group", "OOMScoreAdjust=-500", f"RuntimeMaxSec={timeout + 900}")
-    argv = [
-        "systemd-run",
-        "--pipe",
-        "--collect",
-        "--quiet",
-        f"--unit={core.executor_unit(command.op_id)}",
-        *(f"--property={line}" for line in properties),
-        "--",
-        layout.PYTHON,
-        "-IS",
-        f"{HERE}/executor.py",
-        command.op_id,
-    ]
-    # A pipe to the SSH side would kill the executor when the session drops; a session of its own keeps signals away.
-    subprocess.Popen(
-        argv,
-        stdin=lock if lock >= 0 else subprocess.DEVNULL,
-        stdout=own,
-        stderr=subprocess.DEVNULL,
-        env=layout.ENVIRONMENT,
-        start_new_session=True,
-    )
-
-
-def _keep_secrets(op_id: str, values: dict[str, str]) -> str:
-    """In memory only; systemd hands it to the worker as a credential."""
-    if not values:
-        return ""
-    folder = f"{layout.RUN}/{op_id}"
-    os.makedirs(folder, mode=0o700)
-    store.write_file(f"{folder}/secrets", json.dumps(values).encode())
-    return f"{folder}/secrets"
+    session.channel.send(b"R", operation.record(session.identity, request.command.op_id, body))
 
 
 def _follow(session: Session, request: Request) -> None:
@@ -253,57 +189,17 @@ def _pass_progress(session: Session, path: str, position: int) -> int:
 def _answer_burned(session: Session, request: Request) -> None:
     """The same operation again, by the key that asked for it: its receipt; never a second run. Raises Denied."""
     first = store.burned_by(request.command.op_id)
+    if store.is_scheduled(request.command.op_id):
+        raise Denied("bad-frame", "this operation id was used by a job of this server")
     if first and first.signatures[0].public_key != request.signed.signatures[0].public_key:
         raise Denied("bad-frame", "this operation id was used by another key")
     _follow(session, request)
 
 
-def _broken_off(about: dict[str, Any], op_id: str) -> dict[str, Any]:
-    """The receipt of what ended without one. A rollback that is at work is waited for."""
-    waits, is_back = armed.still_pending(op_id), armed.was_rolled_back(op_id)
-    if is_back and not waits:
-        return _went_back(about, op_id)
-    message = "the server stopped in the middle; look at its state before you go on"
-    if is_back:
-        message = "its time was over before it had ended; it is going back, and that is not done yet"
-    elif waits:
-        message = "the server stopped in the middle; what it changed goes back by itself unless it is confirmed"
-    return receipt.build(about, "indeterminate", code="indeterminate", message=message)
-
-
-def _went_back(about: dict[str, Any], op_id: str) -> dict[str, Any]:
-    """What could not be put back is for the rollback's own receipt to say; a run that undid itself leaves none."""
-    import history
-
-    problems = history.problems(op_id)
-    message = "its time was over before it had ended; all was put back"
-    if problems is None:
-        message = "it failed and was put back, but nobody is left to say whether all of it was"
-    elif problems:
-        message = "its time was over before it had ended; not all could be put back: " + "; ".join(problems)
-    data = {"problems": problems or []}
-    return receipt.build(about, "rolled-back", code="rolled-back", message=message[:4000], data=data)
-
-
 def _conclude(session: Session, request: Request) -> bytes | None:
-    """The receipt of an operation that nobody works on any more, made now if there is none; None while somebody does.
-
-    Nobody holds its lock, we do: it is not running, will not start, and nobody else concludes. Without a receipt in the
-    chain nobody can say how far it came.
-    """
+    """The receipt of an operation that nobody works on any more; None while somebody does. Raises Denied."""
     op_id = request.command.op_id
-    lock = store.claim(op_id)
-    if lock is None:
-        if not store.burned(op_id):
-            raise Denied("bad-frame", "this operation id was used, and its receipt is kept no more")
-        return None
-    try:
-        frame = chain.receipt_of(op_id)
-        if frame is None:
-            job = json.loads(store.read_file(f"{store.op_folder(op_id)}/job") or b"{}")
-            about = job.get("about", request.about)
-            body = _broken_off(about, op_id)
-            frame = _record(session, op_id, body)
-        return frame
-    finally:
-        os.close(lock)
+    frame = operation.concluded(session.identity, op_id, request.about)
+    if frame is None and not store.burned(op_id):
+        raise Denied("bad-frame", "this operation id was used, and its receipt is kept no more")
+    return frame

@@ -82,7 +82,7 @@ def _core_read(session: Session, request: Request) -> None:
     import core
 
     action, params = request.command.action, check_params(request)
-    outcome, data = core.perform(action, params, core.Asker(session.channel.tell))
+    outcome, data = core.perform(action, params, core.Asker(session.channel.tell, request.about["actor"]["name"]))
     if action in ("op.status", "op.follow") and _asked_by(params["op"], request.signed):
         session.show_once(params["op"])
     sandbox = {"profile": "core", "effective": {}}

@@ -28,9 +28,12 @@ Answer = tuple[str, dict[str, Any]]
 
 
 class Asker(NamedTuple):
-    """Whoever wants it done: how to tell them of progress, and for a task its operation and the server's lock."""
+    """Whoever wants it done: how to tell them of progress, the name of their key, and for a task its operation and the
+    server's lock.
+    """
 
     tell: Tell
+    name: str
     op_id: str = ""
     lock: int = -1
 
@@ -208,6 +211,57 @@ def _server_rekey(params: Mapping[str, Any], asker: Asker) -> Answer:
     return rekey.perform(params, asker.op_id)
 
 
+def _cron_list(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import croncore
+
+    return "done", croncore.cron_list()
+
+
+def _cron_show(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import croncore
+
+    return "done", croncore.cron_show(params["name"])
+
+
+def _cron_history(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import croncore
+
+    return "done", croncore.cron_history(params["name"], params["limit"])
+
+
+def _cron_logs(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import croncore
+
+    return "done", croncore.cron_logs(params["name"], params["run"])
+
+
+def _cron_run(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import croncore
+
+    return "done", croncore.cron_run(params["name"], asker.name)
+
+
+def _notify_list(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import channels
+
+    return "done", {"channels": channels.shown()}
+
+
+def _notify_status(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import deliver
+
+    return "done", deliver.status()
+
+
+def _notify_test(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import deliver
+
+    try:
+        return "done", deliver.test(params["name"])
+    except KeyError:
+        raise Denied("action-failed", f"there is no channel {params['name']} on this server") from None
+
+
 _ACTIONS: dict[str, Callable[[Mapping[str, Any], Asker], Answer]] = {
     "op.list": _op_list,
     "op.status": _op_status,
@@ -221,6 +275,14 @@ _ACTIONS: dict[str, Callable[[Mapping[str, Any], Asker], Answer]] = {
     "safe.show": _safe_show,
     "audit.read": _audit_read,
     "applied.list": _applied_list,
+    "cron.list": _cron_list,
+    "cron.show": _cron_show,
+    "cron.history": _cron_history,
+    "cron.logs": _cron_logs,
+    "cron.run": _cron_run,
+    "notify.list": _notify_list,
+    "notify.status": _notify_status,
+    "notify.test": _notify_test,
     "server.leave": _server_leave,
     "server.rekey": _server_rekey,
 }

@@ -57,6 +57,7 @@ def finish(run: Run, end: dict[str, Any]) -> dict[str, Any]:
         plan_sha256=end["plan_sha256"],
         base=_base(job, code or ("pending" if run.safely.armed else "")),
         safe=armed.status() if outcome == "pending-confirm" else None,
+        trigger=job.get("trigger", ""),
     )
 
 
@@ -100,6 +101,11 @@ def _settled(run: Run, end: dict[str, Any]) -> dict[str, Any]:
     if end["code"]:
         run.safely.remember(run.changes)
         return end
+    if run.job["manifest"]["schedules"] or run.job["action"] == "cron.command":
+        import cronvouch
+
+        with contextlib.suppress(OSError):  # without a voucher it does not run, and an alert says so
+            cronvouch.vouch(run.job)
     base = run.job["base"]
     then = {"resource": base["resource"], "to": _next_base(run.job)} if base else None
     try:

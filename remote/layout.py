@@ -12,7 +12,10 @@ SERVER_ID = CONFIG + "/server_id"
 TRUST = CONFIG + "/trust"
 APPS = CONFIG + "/apps"
 FIREWALL = CONFIG + "/firewall"
+CRON = CONFIG + "/cron"  # jobs
+NOTIFY = CONFIG + "/notify"  # channels of alerts, with their secrets
 
+CRONTAB = "/etc/cron.d/serverflow"
 AUTHORIZED_KEYS = "/etc/ssh/serverflow_authorized_keys"
 PASSWD = "/etc/passwd"  # noqa: S105  (the file of accounts)
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
@@ -39,9 +42,13 @@ LOCKS = STATE + "/locks"
 KEPT = STATE + "/kept"  # versions of files that others wrote, before ours took their place
 WRITTEN = STATE + "/written"  # what we last wrote, file by file
 BALLAST = STATE + "/ballast"
+CRON_STATE = STATE + "/cron"  # histories of jobs, and who installed them
+ALERTS = STATE + "/alerts"
 
 RUN = "/run/serverflow"
 BOOT = RUN + "/boot"
+CRON_RUN = RUN + "/cron"
+ALERTS_IN_MEMORY = RUN + "/alerts"  # what a full disk does not take
 
 LOGIN_USER = "serverflow"
 READ_USER = "serverflow-read"

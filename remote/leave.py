@@ -26,9 +26,11 @@ _FILES = (
     layout.BOOT_LINK,
     layout.BOOT_LINK_ONCE,
     layout.SUDOERS,
+    *(f"{layout.UNITS}/{name}" for name in ("serverflow-watch.service", "serverflow-watch.timer")),
+    f"{layout.UNITS}/timers.target.wants/serverflow-watch.timer",
 )
 _INCLUDE = f"Include {layout.SSHD_DROP_IN}\n"
-_FOLDERS = (layout.LIBEXEC, layout.TRUST, layout.STATE, layout.RUN)
+_FOLDERS = (layout.LIBEXEC, layout.TRUST, layout.CRON, layout.STATE, layout.RUN)
 
 
 def main() -> None:
@@ -36,6 +38,11 @@ def main() -> None:
     which the client waits for, all else is done.
     """
     _wait_for_the_answer()
+    _attempt(os.unlink, layout.CRONTAB)
+    _attempt(_run, ["systemctl", "stop", "serverflow-watch.*", "serverflow-notify-*.timer"])
+    # Before the jobs: nobody is to hear that they were killed.
+    shutil.rmtree(layout.NOTIFY, ignore_errors=True)
+    _attempt(_run, ["systemctl", "stop", "serverflow-cron-*", "serverflow-job-*", "serverflow-notify-*"])
     for folder in _FOLDERS:
         shutil.rmtree(folder, ignore_errors=True)
     for path in _FILES:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from typing import Callable
 
 # Collections while modules load, and a last one at the end, find nothing: a fifth of the time of a read.
 gc.set_threshold(100_000)
@@ -43,25 +44,54 @@ def serve(session: Session) -> None:
 
 
 def local(arguments: list[str]) -> None:
-    """What timers, the boot unit and an update start. Not reachable through sudo: its rule allows no arguments."""
+    """What cron, timers, the boot unit and an update start. Not reachable through sudo: its rule has no arguments."""
+    request, *values = arguments
+    takes, perform = _LOCAL.get(request, ((), _boot))
+    if len(values) not in takes:
+        raise SystemExit("serverflow: unknown local request")
+    perform(*values)
+
+
+def _boot() -> None:
     import armed
     import trust_store
     import units
 
-    if arguments[0] == "rollback" and len(arguments) == 2:
-        _roll_back(arguments[1])
-    elif arguments == ["boot"]:
-        if armed.pending():
-            # Not so a later attempt: by then systemd-sysctl has run, and units have started.
-            _roll_back(armed.pending(), at_boot=units.is_booting())
-        # A crash may have come between a new trust file and the login keys that follow from it.
-        trust_store.repair_login_keys()
-    elif arguments == ["renew-boot-unit"]:
-        import boot
+    if armed.pending():
+        # Not so a later attempt: by then systemd-sysctl has run, and units have started.
+        _roll_back(armed.pending(), at_boot=units.is_booting())
+    # A crash may have come between a new trust file and the login keys that follow from it.
+    trust_store.repair_login_keys()
 
-        boot.keep()
-    else:
-        raise SystemExit("serverflow: unknown local request")
+
+def _renew_boot_unit() -> None:
+    import boot
+
+    boot.keep()
+
+
+def _fire(job: str) -> None:
+    import cronfire
+
+    cronfire.fire(job)
+
+
+def _run_job(job: str, run: str, due: str, trigger: str, by: str = "") -> None:
+    import cronrun
+
+    cronrun.main(job, run, due, trigger, by)
+
+
+def _watch() -> None:
+    import cronwatch
+
+    cronwatch.watch()
+
+
+def _deliver() -> None:
+    import deliver
+
+    deliver.run()
 
 
 def _roll_back(op_id: str, at_boot: bool = False) -> None:
@@ -76,12 +106,34 @@ def _roll_back(op_id: str, at_boot: bool = False) -> None:
         chain.append_receipt(Identity(), body)
 
     try:
-        safe.rollback(op_id, record, at_boot=at_boot)
+        problems = safe.rollback(op_id, record, at_boot=at_boot)
+        _tell(op_id, problems)
     except (safe.Decided, safe.NotPending) as verdict:
         log(f"rollback of {op_id}: {verdict}")
     except OSError as error:  # the unit tries again until it has finished
         log(f"rollback of {op_id} has not finished: {error}")
         raise SystemExit(1) from error
+
+
+def _tell(op_id: str, problems: list[str]) -> None:
+    """Nobody may have been there to hear it."""
+    import alerts
+
+    text = "Not all could be put back: " + "; ".join(problems) if problems else "All was put back."
+    title = f"Safe change {op_id} was not confirmed and has gone back"
+    alerts.emit("safe.rolled_back", f"safe.rolled_back/{op_id}", title, text, {"op": op_id}, state="event")
+
+
+#: By its first word: how many more it takes, and what is done then.
+_LOCAL: dict[str, tuple[tuple[int, ...], Callable[..., None]]] = {
+    "rollback": ((1,), _roll_back),
+    "boot": ((0,), _boot),
+    "renew-boot-unit": ((0,), _renew_boot_unit),
+    "fire": ((1,), _fire),
+    "cron-run": ((4, 5), _run_job),
+    "watch": ((0,), _watch),
+    "deliver": ((0,), _deliver),
+}
 
 
 def main() -> None:

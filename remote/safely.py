@@ -21,12 +21,14 @@ import written
 from sandbox import expand
 from serverflow_actions.kit import grammar
 from serverflow_actions.kit.host import HostError
+from serverflow_actions.kit.watch import FILES as WATCH_FILES
 from units import told
 
 #: What the broker writes itself, by the declared power.
 _BY_POWER = {
     "timezone": ("/etc/localtime", "/etc/timezone"),
     "firewall-unit": ("/etc/systemd/system/serverflow-firewall.service",),
+    "watch-unit": tuple(path for path, _ in WATCH_FILES),
 }
 
 

@@ -35,8 +35,10 @@ _SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signa
 
 _DROP_IN = re.compile(
     r"/etc/(?:systemd/system/[A-Za-z0-9@_-]+\.(?:service|timer|socket)\.d|systemd/journald\.conf\.d|motd\.d"
-    r"|serverflow/firewall)\Z"
+    r"|serverflow/(?:firewall|cron|notify))\Z"
 )
+#: What only root may look at: command lines of jobs, and the passwords of channels.
+_PRIVATE = ("/etc/serverflow/cron", "/etc/serverflow/notify")
 _CONDITION = re.compile(r"\{([a-z-]+)=([a-z0-9-]+)\}")
 
 _HIDDEN = (layout.STATE, "/root/.ssh")
@@ -82,13 +84,13 @@ def open_folders(writes: Sequence[str]) -> list[str]:
 
 
 def make_drop_ins(writes: Sequence[str]) -> list[str]:
-    """Make the drop-in folders that are declared and missing (systemd.unit(5), journald.conf(5), pam_motd(8)), and the
-    firewall's: to declare all of /etc/systemd/system or /etc/serverflow instead would be to declare root. Returns those
-    that were made.
+    """Make the drop-in folders that are declared and missing (systemd.unit(5), journald.conf(5), pam_motd(8)), and our
+    own: to declare all of /etc/systemd/system or /etc/serverflow instead would be to declare root. Returns those that
+    were made.
     """
     missing = [path for path in writes if _DROP_IN.match(path) and not os.path.lexists(path)]
     for path in missing:
-        os.mkdir(path, 0o755)
+        os.mkdir(path, 0o700 if path in _PRIVATE else 0o755)
     return missing
 
 

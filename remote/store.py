@@ -17,6 +17,8 @@ import verify
 BALLAST_SIZE = 1 << 20
 OPS_KEPT = 500
 BLOBS_KEPT_S = 86_400
+#: Stands for the signed command of an operation that a job of cron asked for. No frame begins so.
+SCHEDULED = b"scheduled"
 
 
 class Busy(Exception):
@@ -44,6 +46,12 @@ def alone(path: str) -> Iterator[None]:
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def new_id() -> str:
+    """A ULID: 48 bits of time in ms, 80 random ones, in Crockford's base 32."""
+    number = now_ms() << 80 | secrets.randbits(80)
+    return "".join("0123456789ABCDEFGHJKMNPQRSTVWXYZ"[number >> 5 * place & 31] for place in range(25, -1, -1))
 
 
 def write_file(path: str, data: bytes, mode: int = 0o600, exclusive: bool = False) -> None:
@@ -189,9 +197,16 @@ def burned(op_id: str) -> bool:
 
 
 def burned_by(op_id: str) -> verify.Signed | None:
-    """The signed command that used the id up; None when it was pruned, or a crash came before it was written."""
+    """The signed command that used the id up; None when it was pruned, a crash came before it was written, or a job of
+    cron asked for it.
+    """
     frame = read_file(f"{op_folder(op_id)}/command")
-    return verify.parse_signed(frame) if frame else None
+    return verify.parse_signed(frame) if frame and frame != SCHEDULED else None
+
+
+def is_scheduled(op_id: str) -> bool:
+    """Whether a job of cron asked for it."""
+    return read_file(f"{op_folder(op_id)}/command") == SCHEDULED
 
 
 def claim(op_id: str) -> int | None:

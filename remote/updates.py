@@ -22,6 +22,8 @@ from units import told
 from verify import Refused, Signed
 
 _WAIT_S = 30
+#: A change at work must not hold up a revocation.
+_JOBS_WAIT_S = 2
 
 
 def take_trust(session: Session, signed: Signed) -> None:
@@ -42,12 +44,28 @@ def take_trust(session: Session, signed: Signed) -> None:
         trust_store.install_trust(trust, signed.body, signed.blobs)
         session.trust = trust
         body = receipt.build({**about, "versions": session.versions}, "done", data={"trust_version": trust.version})
-        session.channel.send(b"R", chain.append_receipt(session.identity, body))
+        try:
+            frame = chain.append_receipt(session.identity, body)
+        finally:
+            _disable_jobs(trust)  # before the receipt goes out: the client may be gone by then
+        session.channel.send(b"R", frame)
     except Denied as denial:
         session.deny(about, denial)
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _disable_jobs(trust: Trust) -> None:
+    """Of keys that are out. None of them would run any more; this says so in their files, and tells. What a change at
+    work or a full disk keeps it from is for the watch to finish.
+    """
+    import cronwrite
+
+    try:
+        cronwrite.disable(trust, wait_s=_JOBS_WAIT_S)
+    except Exception as error:  # the trust file is in force, and its receipt has to go out
+        log(f"jobs of revoked keys were not disabled: {type(error).__name__}: {error}")
 
 
 def _successor(session: Session, signed: Signed) -> Trust | None:

@@ -179,9 +179,9 @@ MUTATIONS: dict[str, Mutation] = {
         8,
         _taken_out(
             "authorise.py",
-            "parameter and not granted(key, str(command.params.get(parameter)), command.params, server_id)",
+            "parameter and not granted(key, str(command.params.get(parameter)), _scheduled(command), server_id)",
         ),
-        schedules, "not-granted", "unchanged",
+        schedules, "not-granted", "done",
     ),
     "9: the version of the action": Mutation(
         9,

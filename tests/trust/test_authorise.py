@@ -48,6 +48,12 @@ class Attack:
     altered: bool = False
 
 
+def scheduling(*pairs: str, action: str = "service.restart") -> dict[str, Any]:
+    """`app` is a parameter of cron.add here, which binds ci's grant for that one: it says nothing of the other."""
+    params = {"app": "shop", "action": action, "params": list(pairs)}
+    return {"action": "cron.add", "action_version": 1, "params": params}
+
+
 ATTACKS = {
     "signed as trust": Attack("only_signature", "", namespace=sshsig.TRUST),
     "signed as bundle": Attack("only_signature", "", namespace=sshsig.BUNDLE),
@@ -78,10 +84,20 @@ ATTACKS = {
     "marks what it does not apply": Attack(
         "check_resource", "bad-params", {"base": {"resource": "redis.cache", "from": "", "to": ""}}
     ),
-    "schedules what it may not run": Attack(
+    "schedules what it may not run": Attack("check_scheduled", "not-granted", scheduling(action="user.add")),
+    "schedules it with other parameters": Attack("check_scheduled", "not-granted", scheduling("unit=x", "app=bank")),
+    "schedules it without its parameters": Attack("check_scheduled", "not-granted", scheduling()),
+    "schedules it for several": Attack("check_scheduled", "not-granted", scheduling("app=shop", "app=bank")),
+    "schedules with what is no parameter": Attack("check_scheduled", "bad-params", scheduling("app=shop", "unit")),
+    "schedules with a name that is none": Attack("check_scheduled", "bad-params", scheduling("app=shop", "=nginx")),
+    "schedules with text for a list": Attack(
         "check_scheduled",
-        "not-granted",
-        {"action": "cron.add", "action_version": 1, "params": {"app": "shop", "action": "user.add"}},
+        "bad-params",
+        {
+            "action": "cron.add",
+            "action_version": 1,
+            "params": {"app": "shop", "action": "service.restart", "params": "app=shop"},
+        },
     ),
 }
 
@@ -219,10 +235,32 @@ def test_a_key_that_has_expired_ends_nothing(fleet: Fleet, signed: Sign) -> None
     assert denied.value.code == "key-expired"
 
 
-def test_scheduling_what_it_may_run(fleet: Fleet, signed: Sign) -> None:
-    params = {"app": "shop", "action": "service.restart"}
-    body = encode(fleet.command(action="cron.add", action_version=1, params=params))
-    assert judge(fleet, signed(body, fleet.ci))
+@pytest.mark.parametrize("pairs", [("app=shop",), ("unit=nginx.service", "app=shop")])
+def test_scheduling_what_it_may_run(fleet: Fleet, signed: Sign, pairs: tuple[str, ...]) -> None:
+    frame = signed(encode(fleet.command(**scheduling(*pairs))), fleet.ci)
+    verified = judge(fleet, frame)
+    authorise.verify_again(frame, verified.command, verified.entry, trust=fleet.server_trust, now_ms=NOW)
+
+
+def test_whoever_may_run_it_with_all_parameters_may_schedule_it_with_none(fleet: Fleet, signed: Sign) -> None:
+    body = fleet.command(action="cron.add", action_version=1, params={"action": "service.restart"})
+    assert judge(fleet, signed(encode(body), fleet.ana))
+
+
+def test_a_grant_for_the_other_action_is_none_for_scheduling_it(fleet: Fleet, signed: Sign) -> None:
+    body = scheduling("app=shop")
+    body["params"] = {**body["params"], "app": "bank"}
+    with pytest.raises(messages.Denied, match=r"may not run cron\.add"):
+        judge(fleet, signed(encode(fleet.command(**body)), fleet.ci))
+
+
+def test_a_grant_that_went_while_the_command_waited_is_missed(fleet: Fleet, signed: Sign) -> None:
+    frame = signed(encode(fleet.command(**scheduling("app=shop"))), fleet.ci)
+    verified = judge(fleet, frame)
+    left = trustfile.Grant(("cron.add",), (fleet.server_id,))
+    trust = changed_trust(fleet, command=(fleet.trust.command[0], replace(fleet.trust.command[1], grants=(left,))))
+    with pytest.raises(messages.Denied, match="asks to schedule"):
+        authorise.verify_again(frame, verified.command, verified.entry, trust=trust, now_ms=NOW)
 
 
 @pytest.mark.parametrize(

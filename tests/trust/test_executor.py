@@ -13,10 +13,10 @@ import pytest
 
 import armed
 import chain
-import changes
 import executor
 import history
 import layout
+import operation
 import receipt
 import safe
 import signing
@@ -78,7 +78,7 @@ def put_program(path: Path, script: str) -> None:
 def a_job(server: Path, confirm_s: int = 60) -> dict[str, Any]:
     manifest = {
         "kind": "change", "profile": "cfg", "timeout": 60, "writes": [f"{server}/etc"], "units": ["probe.service"],
-        "packages": ["*"], "accounts": True, "host_verbs": ["hostname"], "run_as": "",
+        "packages": ["*"], "accounts": True, "host_verbs": ["hostname"], "run_as": "", "schedules": "",
     }  # fmt: skip
     return {
         "about": about(), "action": "probe.set", "module": "probe", "params": {}, "plan_sha256": None, "key": "00",
@@ -214,7 +214,7 @@ def cut_off(server: Path) -> None:
 
 
 def broken_off() -> tuple[str, str]:
-    body = changes._broken_off(about(), OP)
+    body = operation.broken_off(about(), OP)
     assert body["outcome"] == body["code"]
     return body["outcome"], body["message"]
 
@@ -233,7 +233,7 @@ def test_what_went_back_says_what_the_rollback_said(server: Path, problems: list
     outcome, message = broken_off()
     assert outcome == "rolled-back"
     assert ("all was put back" in message) == (not problems) and all(problem in message for problem in problems)
-    told = changes._broken_off(about(), OP)
+    told = operation.broken_off(about(), OP)
     assert told["data"] == {"problems": problems}
     chain.append_receipt(signing.Identity(), told)
     found = history.change(OP)

@@ -78,7 +78,7 @@ def test_an_empty_chain_has_none() -> None:
 
 def test_one_that_is_not_found_is_no_matter_of_trust() -> None:
     with pytest.raises(Denied, match="no safe change") as denied:
-        core.perform("safe.show", {"op": A}, core.Asker(lambda _: None))
+        core.perform("safe.show", {"op": A}, core.Asker(lambda _: None, "ana"))
     assert denied.value.code == "action-failed"
 
 
