@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
+from serverflow_actions.kit import watch
 from serverflow_actions.kit.firewall import UNIT_FILE, UNIT_TEXT
 from serverflow_actions.kit.probe import FileState, HostError, Result, UnitState, UserState
 from serverflow_actions.kit.sysctl import FILE as SYSCTL_FILE
@@ -132,15 +133,18 @@ def debian(described: dict[str, Any]) -> Server:
             "users": {"root": {"uid": 0, "home": "/root"}, "nobody": {"uid": 65534, "home": "/nonexistent"}},
             "groups": ["sudo", "docker", "users", "www-data"],
             "folders": {
-                path: {}
-                for path in (
-                    "/srv",
-                    "/home",
-                    "/tmp",
-                    "/etc/systemd/system",
-                    "/etc/serverflow/apps",
-                    "/etc/serverflow/firewall",
-                )
+                **{
+                    path: {}
+                    for path in (
+                        "/srv",
+                        "/home",
+                        "/tmp",
+                        "/etc/systemd/system",
+                        "/etc/serverflow/apps",
+                        "/etc/serverflow/firewall",
+                    )
+                },
+                **{path: {"mode": "0700"} for path in ("/etc/serverflow/cron", "/etc/serverflow/notify")},
             },
             "files": {
                 "/var/lib/dpkg/status": "",
@@ -410,7 +414,8 @@ class FakeHost(FakeProbe):
         folder = "/etc/systemd/system"
         for name in self.names(folder):
             if name.endswith((".service", ".timer")):
-                found = self._server.units.get(name, UnitState(name, enabled="disabled"))
+                installs = b"[Install]" in self._server.files[f"{folder}/{name}"].content
+                found = self._server.units.get(name, UnitState(name, enabled="disabled" if installs else "static"))
                 self._server.units[name] = found._replace(load="loaded", stale=False)
         for name in [n for n in self._server.units if n.startswith("serverflow-")]:
             if f"{folder}/{name}" not in self._server.files:
@@ -479,6 +484,13 @@ class FakeHost(FakeProbe):
                 self._server.put(UNIT_FILE, Entry(content=UNIT_TEXT.encode(), mtime=self._server.now))
             else:
                 self._server.files.pop(UNIT_FILE, None)
+            self._reload_units()
+        elif verb == "watch-unit":
+            for path, text in watch.FILES:
+                if value == "present":
+                    self._server.put(path, Entry(content=text.encode(), mtime=self._server.now))
+                else:
+                    self._server.files.pop(path, None)
             self._reload_units()
         elif verb == "sysctl":
             for line in self._server.files[SYSCTL_FILE].content.decode().splitlines():

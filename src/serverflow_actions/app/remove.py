@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..kit import Params, Probe, Steps, action, param
-from ..kit.apps import FOLDER, app_record
+from ..kit import Params, Probe, Refused, Steps, action, param
+from ..kit.apps import FOLDER, app_record, jobs_of
 from ..kit.steps import Directory, File, User
 from ._shared import NAME, check_data, made_for
 
@@ -24,6 +24,9 @@ def remove(params: Params, probe: Probe) -> Steps:
     record = app_record(probe, params.name)
     if not record:
         return
+    jobs = jobs_of(probe, record.name)
+    if jobs:
+        raise Refused(f"cron jobs run as this app: {', '.join(jobs)}; first: sf cron remove {jobs[0]}")
     if params.purge_data:
         check_data(probe, record.name, record.user, record.data, record)
         for folder in record.data:

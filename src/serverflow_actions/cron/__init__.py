@@ -1,0 +1,1 @@
+"""Jobs on a schedule: commands of apps and predefined actions, with a history."""

@@ -1,0 +1,1 @@
+"""Alerts: the channels by which this server tells what went wrong."""
