@@ -81,6 +81,7 @@ def test_the_nearest_command_and_option_are_offered() -> None:
         ("op list --limit many", "--limit: 'many' is not a count"),
         ("server add Web1 root@host", "NAME: 'Web1' is not a name"),
         ("server add web1 host --port 0", "--port: 0 is not a port"),
+        ("server add web1 host --role post", "--role 'post' is none of app, db, backup, dns, mail"),
         ("server list --fleet", "--fleet PATH: the path is missing"),
         ("--fleet", "--fleet PATH: the path is missing"),
     ],
@@ -114,7 +115,7 @@ def test_every_action_can_be_described() -> None:
 
 def test_global_options_are_taken_off_the_line_until_two_dashes() -> None:
     options, rest = take_global_options(["op", "--fleet=a", "-v", "list", "--fleet", "b", "--", "--json"])
-    assert options == GlobalOptions(fleet="b", verbose=True)
+    assert options == GlobalOptions(fleet="b", verbose=True, after_dashes=1)
     assert rest == ["op", "list", "--", "--json"]
 
 

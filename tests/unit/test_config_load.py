@@ -97,6 +97,41 @@ def test_dangling_references(stanza: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("stanza", "problem"),
+    [
+        ('url = { secret = "a" }', "4: notify.channels.smtp.provider: missing"),
+        ('provider = "pager"', "5: notify.channels.smtp.provider: must be one of 'slack', 'webhook', 'smtp', 'resend'"),
+        ('provider = "slack"\nurl = "x"', '6: notify.channels.smtp.url: must be a reference, { secret = "name" }: '),
+        ('provider = "slack"', "4: notify.channels.smtp.url: missing"),
+        (
+            'provider = "resend"\ntoken = { secret = "a" }\nsender = "a@b"\nto = ["x@y"]\nsendr = "a"',
+            "9: notify.channels.smtp.sendr: unknown key",
+        ),
+        (
+            'provider = "smtp"\nhots = "mx"\nhost = "mx"\nsender = "a@b"\nto = ["ana"]',
+            "9: notify.channels.smtp.to[0]: 'ana' is not a mail address",
+        ),
+        (
+            'provider = "smtp"\nhost = "mx"\nsender = "a@b"\nto = ["x@y"]\nusername = { secret = "u" }',
+            "4: notify.channels.smtp: username and password go together",
+        ),
+    ],
+)
+def test_a_channel_has_the_keys_of_its_provider(stanza: str, problem: str) -> None:
+    """Also one that is called like a provider."""
+    found = problems(f'schema = 1\n[servers.a]\nhost = "a"\n[notify.channels.smtp]\n{stanza}\n')
+    assert any(line.startswith(f"fleet.toml:{problem}") for line in found), found
+    assert len(found) == 1 + ("hots" in stanza)
+
+
+@pytest.mark.parametrize("events", ["cron.nothing", "crn.*", "*.failed", "cron.* loud", "cron.*  error", ""])
+def test_events_that_there_are_not(events: str) -> None:
+    channel = '[notify.channels.a]\nprovider = "slack"\nurl = { secret = "a" }\n'
+    (found,) = problems(f'schema = 1\n{channel}[[notify.routes]]\nto = ["a"]\nevents = ["{events}"]\n')
+    assert found.startswith("fleet.toml:7: notify.routes[0].events[0]: ")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("schema = 1\nkey\n", "fleet.toml:2: expected '=' after a key in a key/value pair"),

@@ -116,3 +116,9 @@ def test_a_key_that_may_try_the_checks_already_lacks_nothing() -> None:
     (note,) = grants.unchecked("ci", asked, wished, [conditional], IDS)
     assert note.startswith("[checks] are for web1, db1")
     assert grants.unchecked("ci", asked, wished, [Grant(("safe.check",), (WEB1, DB1))], IDS) == []
+
+
+def test_command_lines_have_to_be_granted_by_name() -> None:
+    assert "cron.command" not in grants.expand(["cron.*"]) and "cron.add" in grants.expand(["cron.*"])
+    assert "cron.command" not in grants.expand(["*"])
+    assert grants.expand(["cron.command"]) == ("cron.command",)

@@ -17,7 +17,8 @@ def test_the_example_says_what_it_says() -> None:
     assert fleet.redis["cache"].max_memory == "256MiB"
     assert fleet.grants[0].expires and fleet.grants[0].expires.utcoffset() is not None
     assert fleet.dns.zones["acme.app"].records[0].values == ("10 mx.acme.app.",)
-    assert fleet.notify.channels["ops"].url.secret == "slack_ops"
+    ops = fleet.notify.channels["ops"]
+    assert ops.provider == "slack" and ops.url.secret == "slack_ops"
 
 
 def test_it_is_frozen() -> None:
@@ -54,12 +55,17 @@ def test_a_file_may_be_almost_empty() -> None:
         ("redis", "cache", "max_memory", "256"),
         ("redis", "cache", "on", "@nothing"),
         ("cron", "report", "schedule", "61 3 * * *"),
-        ("cron", "report", "schedule", "@daily"),
+        ("cron", "report", "schedule", "@reboot"),
         ("cron", "report", "schedule", "5-1 3 * * *"),
         ("cron", "report", "timeout", "30"),
         ("cron", "report", "command", []),
         ("cron", "report", "command", ["a\nb"]),
-        ("cron", "report", "overlap", "maybe"),
+        ("cron", "report", "command", ["bin/report", "|", "wc"]),
+        ("cron", "report", "overlap", "allow"),
+        ("cron", "report", "retries", 11),
+        ("cron", "report", "catch_up", 1),
+        ("cron", "report", "params", {"unit": 1.5}),
+        ("cron", "report", "params", {"Unit": "x"}),
         ("routes", "shop", "to", {"app": "shop", "port": 1}),
     ],
 )
@@ -93,7 +99,23 @@ def test_an_expiry_without_an_offset_is_refused() -> None:
         Fleet.model_validate({**EXAMPLE, "grants": [{**EXAMPLE["grants"][0], "expires": expires}]})
 
 
-@pytest.mark.parametrize("schedule", ["15 3 * * *", "*/5 * * * *", "0 9-17/2 1,15 * 1-5", "0 0 * * 7"])
+@pytest.mark.parametrize("schedule", ["15 3 * * *", "*/5 * * * *", "0 9-17/2 1,15 * 1-5", "0 0 * * 7", "@daily"])
 def test_schedules(schedule: str) -> None:
     report = {**EXAMPLE["cron"]["report"], "schedule": schedule}
     assert Fleet.model_validate({**EXAMPLE, "cron": {"report": report}}).cron["report"].schedule == schedule
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({}, "does nothing: it needs app and command, or action"),
+        ({"app": "shop"}, "command is missing"),
+        ({"command": ["x"]}, "app is missing: a command runs as the user of an app, never as root"),
+        ({"params": {"unit": "x"}}, "action is missing"),
+        ({"app": "shop", "command": ["x"], "action": "service.restart"}, "both a command and an action"),
+        ({"action": "service.restart", "memory": "1GiB"}, "an action brings its own limit"),
+    ],
+)
+def test_a_job_is_a_command_or_an_action(keys: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Fleet.model_validate({"schema": 1, "cron": {"x": {"on": "all", "schedule": "@daily", **keys}}})

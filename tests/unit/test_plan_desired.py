@@ -7,7 +7,7 @@ from serverflow_actions import registry
 from serverflow_actions.kit.spec import parse as parse_params
 from serverflow_cli.config.load import parse
 from serverflow_cli.plan.conflicts import PlanError
-from serverflow_cli.plan.desired import file_key, not_planned, resources
+from serverflow_cli.plan.desired import file_key, file_value, job_action, not_planned, resources
 from serverflow_cli.plan.resource import Resource, resource_hash
 
 EXAMPLE = Path(__file__).with_name("fleet.example.toml").read_text()
@@ -59,11 +59,42 @@ def test_the_example_as_resources() -> None:
             "apps",
         ),
         Resource("db1", "redis.cache", "redis.create", redis, "redis"),
+        *(
+            Resource(
+                server,
+                "notify.ops",
+                "notify.set",
+                {
+                    "name": "ops",
+                    "server": server,
+                    "rules": ["cron.* error", "safe.rolled_back error"],
+                    "provider": "slack",
+                },
+                "notify.channels",
+                {"url": "slack_ops"},
+            )
+            for server in ("web1", "db1")
+        ),
+        Resource(
+            "web1",
+            "cron.report",
+            "cron.command",
+            {
+                "name": "report",
+                "schedule": "15 3 * * *",
+                "app": "shop",
+                "command": ["bin/report", "--all"],
+                "timeout": "30m",
+                "overlap": "skip",
+                "timezone": "Europe/Paris",
+            },
+            "cron",
+        ),
     ]
 
 
 def test_what_cannot_be_applied_yet_is_said() -> None:
-    areas = "cron.report notify.channels.ops notify.routes[0] dns.providers.cf dns.zones.acme.app routes.shop"
+    areas = "dns.providers.cf dns.zones.acme.app routes.shop"
     assert not_planned(parse(EXAMPLE)) == ["redis.cache.allow_from", *areas.split(), "operators.ana", "grants[0]"]
     assert not_planned(parse(HEAD + 'hostname = "db1"\ntimezone = "UTC"\n')) == [
         "servers.db1.timezone",
@@ -219,3 +250,152 @@ def test_a_rule_that_is_allowed_and_denied() -> None:
     assert error.value.hint == "sf firewall remove 5432/tcp --on all or sf firewall remove 5432/tcp --on db1"
     # Some of it may be denied.
     assert firewalls(text.replace('deny = ["5432/tcp"]', 'deny = ["5432/tcp from 10.9.0.0/16"]'))
+
+
+# --- alerts -----------------------------------------------------------------------------------------------------------
+
+SLACK = '[notify.channels.{0}]\nprovider = "slack"\nurl = {{ secret = "{0}" }}\n'
+MAIL = """
+[notify.channels.mail]
+provider = "smtp"
+host = "mail.acme.app"
+username = { secret = "mail_user" }
+password = { secret = "mail_password" }
+sender = "sf@acme.app"
+to = ["ana@acme.app", "bob@acme.app"]
+"""
+
+
+def rules(text: str) -> dict[tuple[str, str], list[str]]:
+    return {(r.key, r.server): r.params["rules"] for r in planned(text) if r.action == "notify.set"}
+
+
+def test_without_routes_all_failures_go_to_all_channels() -> None:
+    found = rules(SLACK.format("a") + SLACK.format("b"))
+    assert found == {(f"notify.{c}", s): ["* error"] for c in "ab" for s in ("web1", "web2", "db1")}
+
+
+def test_a_channel_is_only_where_something_goes_to_it() -> None:
+    routes = """
+[[notify.routes]]
+to = ["a"]
+on = "@app"
+events = ["cron.*", "safe.rolled_back warning"]
+severity = "info"
+[[notify.routes]]
+to = ["a"]
+on = "web2"
+events = ["cron.*", "*"]
+"""
+    both = ["cron.* info", "safe.rolled_back warning"]
+    assert rules(SLACK.format("a") + SLACK.format("b") + routes) == {
+        ("notify.a", "web1"): both,
+        ("notify.a", "web2"): [*both, "cron.* error", "* error"],
+    }
+
+
+def test_a_route_without_more_is_for_all_failures_of_all_servers() -> None:
+    assert set(map(tuple, rules(SLACK.format("a") + '[[notify.routes]]\nto = ["a"]\n').values())) == {("* error",)}
+    channels = "schema = 1\n" + SLACK.format("a")
+    assert resources(parse(channels)) == resources(parse(channels + '[[notify.routes]]\nto = ["a"]\n')) == []
+
+
+def test_who_names_an_event_means_it_as_grave_as_it_usually_is() -> None:
+    route = '[[notify.routes]]\nto = ["a"]\non = "db1"\nevents = ["cron.skipped", "cron.failed"]\n'
+    assert rules(SLACK.format("a") + route) == {("notify.a", "db1"): ["cron.skipped warning", "cron.failed error"]}
+
+
+def test_no_value_of_a_secret_is_in_a_resource() -> None:
+    (mail, *_) = planned(MAIL)
+    assert mail.params == {
+        "name": "mail",
+        "server": "web1",
+        "rules": ["* error"],
+        "provider": "smtp",
+        "host": "mail.acme.app",
+        "sender": "sf@acme.app",
+        "to": ["ana@acme.app", "bob@acme.app"],
+    }
+    assert mail.secrets == {"username": "mail_user", "password": "mail_password"}
+    action = registry.load(mail.action)
+    parse_params(action.params, {**mail.params, **mail.secrets})
+    assert {param.name for param in action.params if param.secret} >= mail.secrets.keys()
+
+
+def test_which_secret_it_is_counts_for_the_hash_and_none_changes_no_hash() -> None:
+    params = {"name": "a"}
+    plain = Resource("web1", "notify.a", "notify.set", params, "notify.channels")
+    one, other = (Resource("web1", "notify.a", "notify.set", params, "notify.channels", {"url": n}) for n in "xy")
+    assert len({resource_hash(plain), resource_hash(one), resource_hash(other)}) == 3
+    canonical = b'{"action":"notify.set","params":{"name":"a"}}'
+    assert resource_hash(plain) == hashlib.sha256(canonical).hexdigest()
+
+
+def test_the_port_of_a_mail_server_is_nobodys_here() -> None:
+    mail = MAIL + "port = 3000\n"
+    app = '[apps.a]\non = "web1"\nport = 3000\n'
+    assert len(planned(mail + mail.replace("channels.mail", "channels.more") + app)) == 7
+
+
+# --- cron -------------------------------------------------------------------------------------------------------------
+
+JOB = '[cron.nightly]\non = "{on}"\nschedule = "@daily"\n'
+SHOP = '[apps.shop]\non = "@app"\n'
+
+
+def test_a_job_is_always_told_its_time_zone() -> None:
+    (job,) = planned(JOB.format(on="db1") + 'action = "service.restart"\nparams = { unit = "nginx" }\n')
+    assert (job.server, job.key, job.action, job.table) == ("db1", "cron.nightly", "cron.add", "cron")
+    assert job.params == {
+        "name": "nightly",
+        "schedule": "@daily",
+        "action": "service.restart",
+        "params": ["unit=nginx"],
+        "timezone": "UTC",
+    }
+
+
+def test_a_jobs_parameters_are_texts_on_the_way() -> None:
+    text = 'action = "a.b"\nparams = { names = ["a", "b"], security = true, lines = 5 }\n'
+    fleet = parse(HEAD + JOB.format(on="db1") + text + 'timezone = "Asia/Tokyo"\nretries = 2\ncatch_up = true\n')
+    _, params = job_action(fleet, "nightly", fleet.cron["nightly"])
+    assert params["params"] == ["names=a", "names=b", "security=true", "lines=5"]
+    assert (params["timezone"], params["retries"], params["catch-up"]) == ("Asia/Tokyo", 2, True)
+
+
+@pytest.mark.parametrize(
+    ("work", "told", "hint"),
+    [
+        (
+            'action = "service.restrat"\nparams = { unit = "nginx" }\n',
+            r"cron\.nightly: no action has the name service\.restrat",
+            "did you mean service.restart?",
+        ),
+        (
+            'action = "service.restart"\nparams = { unti = "nginx" }\n',
+            r"cron\.nightly: parameters of service\.restart: .*unti",
+            "sf action show service.restart",
+        ),
+        ('action = "user.remove"\n', r"cron\.nightly: user\.remove cannot be scheduled", "sf action show user.remove"),
+    ],
+)
+def test_a_mistyped_action_is_a_mistake_in_the_file(work: str, told: str, hint: str) -> None:
+    """Servers would say of it that the key is not allowed to do it."""
+    with pytest.raises(PlanError, match=rf"\A{told}") as error:
+        planned(JOB.format(on="web2,db1") + work)
+    assert (error.value.exit_code, error.value.hint) == (3, hint)
+
+
+def test_what_an_action_and_a_job_are_called_with_is_what_the_file_has() -> None:
+    assert file_value("cron.add", "params", ["unit=a", "x=1", "x=2"]) == {"unit": "a", "x": ["1", "2"]}
+    assert file_value("cron.add", "schedule", "@daily") == "@daily"
+
+
+def test_a_job_is_where_its_app_is() -> None:
+    job = JOB.format(on="web2,db1") + 'app = "shop"\ncommand = ["x"]\n'
+    with pytest.raises(
+        PlanError, match=r"\Acron\.nightly: the app shop is not on db1 \(apps\.shop is on @app\)\Z"
+    ) as error:
+        planned(SHOP + job)
+    assert error.value.hint == 'give cron.nightly on = "@app", or a part of that; or change `on` of apps.shop'
+    assert [r.server for r in planned(SHOP + job.replace("web2,db1", "web2")) if r.table == "cron"] == ["web2"]

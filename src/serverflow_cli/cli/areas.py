@@ -36,6 +36,8 @@ AREAS = (
     Area("file", SERVERS, "Files in an app's data folders: put, show, list", "file", derived=True),
     Area("app", APPS, "Apps: a user, data folders and a port; create, list, remove"),
     Area("redis", APPS, "Redis instances"),
+    Area("cron", APPS, "Scheduled jobs with a history: add, next, run, history, logs, import", "cron"),
+    Area("notify", APPS, "Where alerts go: mail, Slack, webhooks; add, test, status", "notify"),
     Area("action", TRUST, "Run any action by its name; list and describe them", "action"),
     Area("key", TRUST, "Keys of operators and CI jobs: add, grant, revoke, rotate", "key"),
     Area("trust", TRUST, "Who may do what: show it, sign it, see which server knows", "trust"),

@@ -147,6 +147,8 @@ def _names(kind: str, current: str, fleet: Mapping[str, Any]) -> Candidates:
         yield from ((start + name, help) for name, help in _selectors(servers))
     elif kind == "server":
         yield from ((name, _about(server)) for name, server in servers.items())
+    elif kind == "channel":
+        yield from ((name, "") for name in _table(_table(fleet, "notify"), "channels"))
     elif kind in ("role", "tag"):
         yield from ((name, "") for name in _labels(servers, kind + "s"))
     elif kind:

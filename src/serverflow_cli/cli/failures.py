@@ -12,6 +12,9 @@ from ..errors import HungUp, Interrupted, Terminated, UsageError
 #: Options of commands that change something which can be put back.
 _SAFE = ("--safe", "--confirm-within", "--no-confirm")
 
+#: Commands that take another command line at their end.
+_RUN_COMMANDS = ("sf cron add", "sf cron edit")
+
 
 def interrupted(begun: Mapping[str, tuple[str, bool]], left: Sequence[str] = (), signal: int = 0) -> Interrupted:
     """Ctrl-C, or that signal. What servers have begun they finish: by name, the operation's id and whether it is a safe
@@ -37,6 +40,8 @@ def usage_error(error: TyperException) -> UsageError:
     if hasattr(error, "possibilities") and hasattr(error, "option_name"):
         if error.option_name in _SAFE:
             hint = "this cannot be a safe change: nothing could put it back"
+        if path in _RUN_COMMANDS:
+            hint += "\nwhat belongs to the job's own command goes after --, as in: --app shop -- bin/report --all"
         return UsageError(f"`{path}` has no option {error.option_name}", hint=hint)
     param = getattr(error, "param", None)
     if param is not None and hasattr(error, "param_type"):  # only a missing parameter has a param_type

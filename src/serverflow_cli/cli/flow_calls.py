@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -125,6 +125,116 @@ class FlowCalls(KeyCalls):
         from ..flows.config import How, remove
 
         return await remove(workspace, kind, selector, How(**how))
+
+    async def cron_add(
+        self,
+        workspace: Workspace,
+        name: str,
+        selector: str,
+        values: Mapping[str, Any],
+        words: list[str],
+        how: Mapping[str, Any],
+    ) -> CommandResult:
+        from ..flows.config import How
+        from ..flows.cron import add
+
+        return await add(workspace, name, selector, values, words, How(**how))
+
+    async def cron_edit(
+        self, workspace: Workspace, name: str, values: Mapping[str, Any], words: list[str], how: Mapping[str, Any]
+    ) -> CommandResult:
+        from ..flows.config import How
+        from ..flows.cron import edit
+
+        return await edit(workspace, name, values, words, How(**how))
+
+    async def cron_remove(
+        self, workspace: Workspace, name: str, selector: str | None, how: Mapping[str, Any]
+    ) -> CommandResult:
+        from ..flows.config import How
+        from ..flows.cron import remove
+
+        return await remove(workspace, name, selector, How(**how))
+
+    async def cron_next(self, workspace: Workspace, name: str, count: int) -> CommandResult:
+        from ..flows.cron_runs import coming
+
+        return await coming(workspace, name, count)
+
+    async def cron_list(self, workspace: Workspace, *, selector: str | None, report: Report) -> CommandResult:
+        from ..flows.cron_runs import list_jobs
+
+        return await list_jobs(workspace, selector=selector, report=report)
+
+    async def cron_show(
+        self, workspace: Workspace, name: str, *, selector: str | None, report: Report
+    ) -> CommandResult:
+        from ..flows.cron_runs import show
+
+        return await show(workspace, name, selector=selector, report=report)
+
+    async def cron_run(self, workspace: Workspace, name: str, **how: Any) -> CommandResult:
+        from ..flows.cron_runs import run
+
+        return await run(workspace, name, **how)
+
+    async def cron_history(self, workspace: Workspace, name: str, **query: Any) -> CommandResult:
+        from ..flows.cron_runs import history
+
+        return await history(workspace, name, **query)
+
+    async def cron_logs(
+        self, workspace: Workspace, name: str, run: str, *, selector: str | None, report: Report
+    ) -> CommandResult:
+        from ..flows.cron_runs import logs
+
+        return await logs(workspace, name, run, selector=selector, report=report)
+
+    async def cron_import(
+        self, workspace: Workspace, selector: str, *, plan: bool, approve: Approve, report: Report
+    ) -> CommandResult:
+        from ..flows.cron_import import import_jobs
+
+        return await import_jobs(workspace, selector, plan=plan, approve=approve, report=report)
+
+    async def notify_add(
+        self,
+        workspace: Workspace,
+        name: str,
+        settings: Mapping[str, Any],
+        secrets: Sequence[str],
+        values: Callable[[], Mapping[str, str]],
+        how: Mapping[str, Any],
+    ) -> CommandResult:
+        from ..flows.config import How
+        from ..flows.notify import add
+
+        return await add(workspace, name, settings, secrets, values, How(**how))
+
+    async def notify_remove(
+        self, workspace: Workspace, name: str, how: Mapping[str, Any], selector: str | None
+    ) -> CommandResult:
+        from ..flows.config import How
+        from ..flows.notify import remove
+
+        return await remove(workspace, name, How(**how), selector)
+
+    async def notify_test(
+        self, workspace: Workspace, name: str, *, selector: str, timeout_s: int | None, report: Report
+    ) -> CommandResult:
+        from ..flows.notify import test
+
+        return await test(workspace, name, selector=selector, timeout_s=timeout_s, report=report)
+
+    async def notify_list(self, workspace: Workspace) -> CommandResult:
+        from ..flows.notify import list_channels
+
+        return await list_channels(workspace)
+
+    async def notify_show(self, workspace: Workspace, name: str) -> CommandResult:
+        from ..flows.notify import show
+
+        return await show(workspace, name)
 
     async def secret_list(self, workspace: Workspace) -> CommandResult:
         from ..flows.secrets import list_secrets

@@ -1,4 +1,4 @@
-"""Write what is derived from the command tree: catalogue.json for completion, and docs/reference.
+"""Write what is derived from the code: catalogue.json for completion, docs/reference, and the schema of events.
 
     python -m serverflow_cli.cli.generate [FOLDER OF THE CHECKOUT]
 
@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from serverflow_actions import registry
+from serverflow_actions.kit import events
 from serverflow_actions.kit.spec import Action, Param
 
 from ..ui.envelope import json_schema
@@ -29,7 +30,8 @@ from .tree import first_sentence, root
 _KINDS = {
     "SELECTOR": "selector", "SERVER": "server", "ROLE": "role", "TAG": "tag", "ACTION": "action", "AREA": "area",
     "KIND": "|".join(next(p.choices for p in registry.load("config.set").params if p.name == "kind")),
-    "FILE": "file", "PATH": "file", "[PATH]": "file", "KEY=VALUE": "assignment",
+    "FILE": "file", "JOB": "cron", "CHANNEL": "channel", "APP": "app", "PATH": "file", "[PATH]": "file",
+    "KEY=VALUE": "assignment",
 }  # fmt: skip
 _TYPE_KINDS = {"unit": "unit", "boolean": "true|false"}
 
@@ -41,6 +43,7 @@ def files() -> dict[str, str]:
     return {
         "src/serverflow_cli/cli/catalogue.json": json.dumps(catalogue(), indent=0, ensure_ascii=False) + "\n",
         "docs/reference/envelope.schema.json": schema,
+        "docs/events.schema.json": json.dumps(events.schema(), indent=2) + "\n",
         **pages,
     }
 
@@ -77,7 +80,7 @@ def _entry(command: Any, context: typer.Context, action: Action | None) -> dict[
     params = command.get_params(context)
     arguments = [p for p in params if p.param_type_name == "argument"]
     options = {
-        name: ["" if p.is_flag else kinds.get(p.name) or _KINDS.get(p.metavar, "value"), p.help]
+        name: ["" if p.is_flag else kinds.get(p.name) or _kind_in(p.metavar) or "value", p.help]
         for p in params
         if p.param_type_name == "option"
         for name in (*p.opts, *p.secondary_opts)
@@ -85,11 +88,16 @@ def _entry(command: Any, context: typer.Context, action: Action | None) -> dict[
     return {
         "help": first_sentence(command.help),
         "action": action.name if action else "",
-        "arguments": [[p.name, kinds.get(p.name) or _KINDS.get(p.metavar, "")] for p in arguments],
+        "arguments": [[p.name, kinds.get(p.name) or _kind_in(p.metavar)] for p in arguments],
         "many": bool(arguments) and arguments[-1].nargs == -1,
         "options": options,
         "params": {p.name: [kind_of(p), p.help] for p in action.params if not p.secret} if action else {},
     }
+
+
+def _kind_in(metavar: str | None) -> str:
+    """What a metavar says of that: `tls|none` are the values themselves; "" for most."""
+    return _KINDS.get(metavar or "", metavar if metavar and "|" in metavar else "")
 
 
 def kind_of(param: Param) -> str:

@@ -59,6 +59,8 @@ class GlobalOptions:
     verbose: bool = False
     debug: bool = False
     no_color: bool = False
+    #: How many words stand after `--`: those that no option was taken from.
+    after_dashes: int = 0
 
 
 _FLAGS = {"--json": "json", "--verbose": "verbose", "-v": "verbose", "--debug": "debug", "--no-color": "no_color"}
@@ -68,11 +70,14 @@ def take_global_options(argv: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
     """Split the global options from the rest of the line; `--` ends the search. `--fleet` without a value stays."""
     fleet: str | None = None
     switched: set[str] = set()
+    after_dashes = 0
     rest: list[str] = []
     words = iter(argv)
     for word in words:
         if word == "--":
-            rest += [word, *words]
+            behind = list(words)
+            after_dashes = len(behind)
+            rest += [word, *behind]
         elif word in _FLAGS:
             switched.add(_FLAGS[word])
         elif word.startswith("--fleet="):
@@ -81,7 +86,7 @@ def take_global_options(argv: Sequence[str]) -> tuple[GlobalOptions, list[str]]:
             fleet = value
         else:
             rest.append(word)
-    return GlobalOptions(fleet, **dict.fromkeys(switched, True)), rest
+    return GlobalOptions(fleet, after_dashes=after_dashes, **dict.fromkeys(switched, True)), rest
 
 
 def seconds(option: str, text: str) -> int:

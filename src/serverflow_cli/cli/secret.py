@@ -86,7 +86,7 @@ def import_(
     from ..config.dotenv import parse_dotenv, parse_table
 
     session: Session = context.obj
-    text = _stdin(session) if file == "-" else _file(file)
+    text = text_of_stdin(session) if file == "-" else _file(file)
     values = parse_table(text) if file.endswith(".toml") else parse_dotenv(text)
     approve = session.approver(yes=yes or plan)
     result = session.in_workspace(
@@ -113,16 +113,21 @@ def reseal(context: typer.Context, plan: Plan = False) -> int:
 def _value(session: Session, name: str, from_stdin: bool) -> str:
     """From stdin, or asked for; never from the command line, where `ps` and the shell's history show it."""
     if from_stdin and not session.terminal.stdin.isatty():
-        text = _stdin(session)
+        text = text_of_stdin(session)
         return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
+    return asked_twice(session, f"Value of {name}")
+
+
+def asked_twice(session: Session, question: str) -> str:
+    """What is typed, unseen; nothing needs not be typed again. Raises UsageError."""
     otherwise = "give it on stdin with --stdin"
-    value = session.prompts.hidden(f"Value of {name}", otherwise=otherwise)
-    if session.prompts.hidden("Once more", otherwise=otherwise) != value:
+    value = session.prompts.hidden(question, otherwise=otherwise)
+    if value and session.prompts.hidden("Once more", otherwise=otherwise) != value:
         raise UsageError("the two are not the same; nothing was done")
     return value
 
 
-def _stdin(session: Session) -> str:
+def text_of_stdin(session: Session) -> str:
     """All of it, with its line ends as they are."""
     stdin = session.terminal.stdin
     if hasattr(stdin, "buffer"):

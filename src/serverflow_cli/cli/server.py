@@ -11,6 +11,7 @@ from serverflow_actions.kit import grammar
 
 from ..errors import UsageError
 from ..model.result import CommandResult
+from ..model.selector import ROLES
 from .options import Confirm, OnAll, Plan, Yes
 from .session import Session
 
@@ -51,8 +52,11 @@ def add(
     """Enrol a server: pin its host key, install the runner, prove it over a fresh connection."""
     _checked("NAME", grammar.label, name)
     ssh_port = int(_checked("--port", grammar.port, port)) if port is not None else None
-    for value in (*(role or ()), *(tag or ())):
-        _checked("--role and --tag", grammar.label, value)
+    for value in role or ():
+        if value not in ROLES:
+            raise UsageError(f"--role {value[:60]!a} is none of {', '.join(ROLES)}", hint="--tag takes any word")
+    for value in tag or ():
+        _checked("--tag", grammar.label, value)
     if destination.startswith("-") or not destination.isprintable():
         raise UsageError(f"{destination!r} is not [USER@]HOST[:PORT]")
     session: Session = context.obj

@@ -12,8 +12,11 @@ from .keypath import Path, lookup
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+#: The key that says which of several shapes a table has.
+SHAPE = "provider"
 _WORDS = {
     "missing": "missing",
+    "union_tag_not_found": "missing",
     "model_type": "must be a table",
     "dict_type": "must be a table",
     "tuple_type": "must be a list",
@@ -27,25 +30,34 @@ _WORDS = {
 
 def explain(error: ValidationError, document: dict[str, Any]) -> list[tuple[Path, str]]:
     """Each problem with the path of its key."""
-    found = error.errors(include_url=False, include_input=False)
-    # What is left of a list without its bad entries may be too short; the file's list is not.
-    blamed = {item["loc"][:-1] for item in found}
+    found = [(_path(item, document), item) for item in error.errors(include_url=False, include_input=False)]
+    # To pydantic a list of nothing but bad values is empty, too.
+    within = {path[:-1] for path, _ in found}
     return [
-        (_path(item["loc"]), _message(item, document))
-        for item in found
-        if item["type"] != "too_short" or item["loc"] not in blamed
+        (path, _message(item, path, document))
+        for path, item in found
+        if item["type"] != "too_short" or path not in within
     ]
 
 
-def _path(loc: tuple[str | int, ...]) -> Path:
-    """pydantic adds "[key]" to the path of a table whose name is at fault."""
-    return loc[:-1] if loc and loc[-1] == "[key]" else loc
+def _path(item: Any, document: dict[str, Any]) -> Path:
+    """pydantic adds "[key]" to the path of a table whose name is at fault, and which of several shapes a table has (the
+    value of its `provider`) behind the table's own name; where that value is at fault, it stays with the table.
+    """
+    path: Path = ()
+    for part in item["loc"]:
+        table = lookup(document, path)
+        if not (isinstance(table, dict) and part not in table and table.get(SHAPE) == part):
+            path = (*path, part)
+    if item["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        return (*path, SHAPE)
+    return path[:-1] if path and path[-1] == "[key]" else path
 
 
-def _message(item: Any, document: dict[str, Any]) -> str:
+def _message(item: Any, path: Path, document: dict[str, Any]) -> str:
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
-        *table, key = item["loc"]
+        *table, key = path
         # A key that stands there already is no suggestion.
         present = lookup(document, tuple(table)) or {}
         near = get_close_matches(
@@ -54,6 +66,8 @@ def _message(item: Any, document: dict[str, Any]) -> str:
         return f"unknown key (did you mean {near[0]}?)" if near else "unknown key"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "union_tag_invalid":
+        return f"must be one of {context['expected_tags']}"
     if kind == "literal_error":
         return f"must be {context['expected']}"
     if kind == "model_type" and context["class_name"] == "Secret":

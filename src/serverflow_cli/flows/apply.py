@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from serverflow_actions import registry
 from serverflow_actions.kit.change import Change
 
-from ..errors import ActionFailed, PlanChanged, RolledBack, SfError, Unreachable, UsageError
+from ..errors import ActionFailed, PlanChanged, RolledBack, SfError, TrustError, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult, reply_of
 from ..plan.desired import AREAS, not_planned, resources
-from ..plan.diff import unmanaged
 from ..plan.resource import Resource, resource_hash
-from . import safe
+from . import safe, sealing, unmanaged
+from .grants import BY_NAME_ONLY
+from .rounds import Planned, both, not_done, waiting
 from .safe import USUAL, Safety, safety_of
 from .sending import Sending
 from .workspace import Workspace
@@ -27,51 +29,26 @@ if TYPE_CHECKING:
 Approve = Callable[[CommandResult], bool]
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A resource with its server's forecast. `base` is the hash of what was last applied there, "" for never."""
-
-    resource: Resource
-    reply: Reply
-    base: str
-    #: It cannot be planned before what comes earlier in the file is there: a user's shell, say, that a package brings.
-    waits: bool = False
-    #: Seconds within which it has to be confirmed, 0 for what is no safe change.
-    confirm_s: int = 0
-
-    @property
-    def due(self) -> bool:
-        """Something differs on the server, or the server does not know yet that this is what we want."""
-        return self.waits or bool(self.reply.changes) or self.base != resource_hash(self.resource)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the server remarks, and whose other wish this one would take the place of."""
-        known: Mapping[str, Any] = self.reply.receipt.get("base") or {}
-        if not self.base or self.base == resource_hash(self.resource):
-            return self.reply.notes
-        other = f"{self.resource.key} was last applied with other settings, by {known['by']} in op {known['op_id']}"
-        return (*self.reply.notes, other)
-
-
 async def plan(
     workspace: Workspace, *, selector: str, only: str | None, report: Report, safety: Safety = USUAL
 ) -> CommandResult:
     """What would change; each server is asked, all at once. Nothing is written."""
-    wanted = desired(workspace, selector, only)
+    wanted, closed = sealing.openable(workspace, desired(workspace, selector, only))
     async with workspace.caller() as caller:
-        planned, failures = await plan_all(workspace, caller, wanted, report, safety)
+        planned, failures = await plan_all(workspace, caller, wanted, report, safety, left_out=closed)
         notes = [
+            *closed,
             *_on_safe_changes(planned),
             *(
                 f"not applied by this version of sf: {place}"
                 for place in ([] if only else not_planned(workspace.fleet))
             ),
         ]
-        known, silent = await _unmanaged(workspace, caller, selector, only, report)
+        known, silent = await unmanaged.find(workspace, caller, selector, report)
+    told = [unmanaged.remark(workspace, entry) for entry in known if only in (None, entry.key.split(".", 1)[0])]
     failed = {result.name for result in failures}
     servers = (*_summary(planned, failures), *(result for result in silent if result.name not in failed | {*planned}))
-    return CommandResult(workspace.label, servers=servers, notes=(*notes, *known))
+    return CommandResult(workspace.label, servers=servers, notes=(*notes, *told))
 
 
 async def apply(
@@ -84,11 +61,26 @@ async def apply(
     report: Report,
     safety: Safety = USUAL,
 ) -> CommandResult:
-    """Plan, ask, then run exactly that plan: a server on which things have moved since refuses."""
-    wanted = desired(workspace, selector, only)
-    return await apply_resources(
-        workspace, wanted, approve=approve, plan_only=False, lock_wait_s=lock_wait_s, report=report, safety=safety
+    """Plan, ask, then run exactly that plan: a server on which things have moved since refuses. What can be planned
+    only once some of it is there comes after that, with a question of its own.
+    """
+    wanted, notes = sealing.openable(workspace, desired(workspace, selector, only))
+
+    async def look_around(caller: Caller, failed: Collection[str]) -> list[str]:
+        return await unmanaged.at_work(workspace, caller, selector, only, failed, report)
+
+    done = await apply_resources(
+        workspace,
+        wanted,
+        approve=approve,
+        plan_only=False,
+        lock_wait_s=lock_wait_s,
+        report=report,
+        safety=safety,
+        left_out=notes,
+        look_around=look_around,
     )
+    return replace(done, notes=(*done.notes, *notes))
 
 
 def desired(workspace: Workspace, selector: str, only: str | None) -> list[Resource]:
@@ -113,43 +105,111 @@ async def apply_resources(
     before_run: Callable[[], None] | None = None,
     timeout_s: int | None = None,
     safety: Safety = USUAL,
+    given: Mapping[str, str] | None = None,
+    left_out: list[str] | None = None,
+    look_around: Callable[[Caller, Collection[str]], Awaitable[list[str]]] | None = None,
 ) -> CommandResult:
     """Plan these resources, ask, and apply them. `before_run` is called once after the approval, before the first
-    change, unless no server would take one now.
+    change, unless no server would take one now. `given` are values of secrets that secrets.toml does not have yet.
+    `left_out` as in `plan_all`; `look_around` is called before the question, with the servers that cannot be asked, and
+    what it finds is noted there too.
+
+    What waits for the rest is planned anew once that is done, shown, and applied; as often as there are such steps.
+    Each of them plans at least one resource that waited, or fails. Raises ConfigError, TrustError before anything is
+    sent when a secret cannot be opened.
     """
+    notes = [] if left_out is None else left_out
     async with workspace.caller() as caller:
-        planned, failures = await plan_all(workspace, caller, wanted, report, safety)
-        preview = CommandResult(workspace.label, servers=_summary(planned, failures), notes=_on_safe_changes(planned))
-        failed = {result.name for result in failures}
-        if plan_only or failed >= planned.keys():
-            return preview
-        # One server that cannot be asked holds up nothing on the others.
-        planned = {name: items for name, items in planned.items() if name not in failed}
-        if any(item.reply.changes for items in planned.values() for item in items) and not approve(preview):
-            raise SfError("nothing was done", code="declined")
-        if any(item.confirm_s for items in planned.values() for item in items):
-            safety = safe.with_checks(workspace, safety)
-        due = {name: [item for item in items if item.due] for name, items in planned.items()}
-        busy = [name for name, items in due.items() if items]
-        done: dict[str, ServerResult] = {}
-        if before_run:
-            done = await _not_now(workspace, caller, busy, lock_wait_s, report)
-            if len(done) < len(planned):
-                before_run()
+        make = partial(
+            _make,
+            workspace,
+            caller,
+            approve=approve,
+            plan_only=plan_only,
+            lock_wait_s=lock_wait_s,
+            report=report,
+            timeout_s=timeout_s,
+            safety=safety,
+            given=given,
+        )
+        planned, failures = await plan_all(workspace, caller, wanted, report, safety, given, left_out)
+        if look_around:
+            notes += await look_around(caller, {result.name for result in failures})
+        done = await make(planned, failures, notes, before_run=before_run)
+        while later := [] if plan_only else waiting(planned, done):
+            told = len(notes)
+            try:
+                planned, failures = await plan_all(workspace, caller, later, report, safety, given, left_out)
+                then = await make(planned, failures, notes[told:])
+            except (SfError, KeyboardInterrupt) as error:  # a no, say: what was done by then is still to be told
+                then, planned = not_done(workspace.label, later, error), {}
+            done = both(done, then)
+        return done
 
-        async def work(link: Link, safety: Safety) -> Reply:
-            return await _apply_on(caller, link, due[link.name], lock_wait_s, timeout_s, report, safety)
 
-        ready = [name for name in busy if name not in done]
-        done |= {result.name: result for result in await safe.on_all(workspace, ready, work, report, safety)}
-        servers = tuple(done.get(server.name, server) for server in preview.servers)
-        return CommandResult(workspace.label, servers=servers)
+async def _make(
+    workspace: Workspace,
+    caller: Caller,
+    planned: Mapping[str, list[Planned]],
+    failures: Sequence[ServerResult],
+    remarks: Sequence[str],
+    *,
+    approve: Approve,
+    plan_only: bool,
+    lock_wait_s: int,
+    report: Report,
+    timeout_s: int | None,
+    safety: Safety,
+    given: Mapping[str, str] | None,
+    before_run: Callable[[], None] | None = None,
+) -> CommandResult:
+    """Ask, then make what is planned; what waits is left for later."""
+    notes = (*remarks, *_on_waiting(planned), *_on_safe_changes(planned))
+    preview = CommandResult(workspace.label, servers=_summary(planned, failures), notes=_on_safe_changes(planned))
+    failed = {result.name for result in failures}
+    if plan_only or failed >= planned.keys():
+        return preview
+    # One server that cannot be asked holds up nothing on the others.
+    planned = {name: items for name, items in planned.items() if name not in failed}
+    if any(item.reply.changes for items in planned.values() for item in items) and not approve(
+        replace(preview, notes=notes)
+    ):
+        raise SfError("nothing was done", code="declined")
+    if any(item.confirm_s for items in planned.values() for item in items):
+        safety = safe.with_checks(workspace, safety)
+    due = {name: [item for item in items if item.due] for name, items in planned.items()}
+    opened = sealing.resolve_for(workspace, [item.resource for items in due.values() for item in items], given)
+    busy = [name for name, items in due.items() if items]
+    done: dict[str, ServerResult] = {}
+    if before_run:
+        done = await _not_now(workspace, caller, busy, lock_wait_s, report)
+        if len(done) < len(planned):
+            before_run()
+
+    async def work(link: Link, safety: Safety) -> Reply:
+        return await _apply_on(caller, link, due[link.name], opened, lock_wait_s, timeout_s, report, safety)
+
+    ready = [name for name in busy if name not in done]
+    done |= {result.name: result for result in await safe.on_all(workspace, ready, work, report, safety)}
+    servers = tuple(done.get(server.name, server) for server in preview.servers)
+    return CommandResult(workspace.label, servers=servers)
 
 
 async def plan_all(
-    workspace: Workspace, caller: Caller, wanted: Sequence[Resource], report: Report, safety: Safety = USUAL
+    workspace: Workspace,
+    caller: Caller,
+    wanted: Sequence[Resource],
+    report: Report,
+    safety: Safety = USUAL,
+    given: Mapping[str, str] | None = None,
+    left_out: list[str] | None = None,
 ) -> tuple[dict[str, list[Planned]], tuple[ServerResult, ...]]:
-    """Forecasts by server, and the servers that could not give one."""
+    """Forecasts by server, and the servers that could not give one.
+
+    With `left_out`, what our key would need a grant by name for is none of them, and noted there: no glob means it, and
+    a deploy key applies the rest of the file.
+    """
+    opened = sealing.resolve_for(workspace, wanted, given)
     by_server: dict[str, list[Resource]] = {}
     for resource in wanted:
         by_server.setdefault(resource.server, []).append(resource)
@@ -160,16 +220,24 @@ async def plan_all(
             for resource in by_server[link.name]:
                 confirm_s = safety_of(registry.load(resource.action), resource.params, safety)
                 try:
-                    reply = await _forecast(caller, link, resource, confirm_s, report)
+                    reply = await _forecast(caller, link, resource, opened, confirm_s, report)
                 except ActionFailed as error:
                     cannot = confirm_s and error.code == "unsupported"
                     if cannot or not any(item.reply.changes for item in planned[link.name]):
                         error.message = _about(resource, error.message, ())
                         raise
-                    later = f"{resource.key} can be planned once what comes before it is there: {error.message}"
+                    later = (
+                        f"{resource.key} waits: it can be planned once what comes before it is there, "
+                        f"and then sf apply makes it too ({error.message})"
+                    )
                     planned[link.name].append(
                         Planned(resource, Reply("", "unchanged", notes=(later,)), "", True, confirm_s)
                     )
+                    continue
+                except TrustError as error:
+                    if left_out is None or error.code != "not-granted" or resource.action not in BY_NAME_ONLY:
+                        raise
+                    left_out.append(f"{link.name}: {resource.key} is left out: {error.message}")
                     continue
                 known: Mapping[str, Any] = reply.receipt.get("base") or {}
                 base = str(known.get("hash", ""))
@@ -180,19 +248,27 @@ async def plan_all(
     return planned, tuple(result for result in results if result.error)
 
 
-async def _forecast(caller: Caller, link: Link, resource: Resource, confirm_s: int, report: Report) -> Reply:
+async def _forecast(
+    caller: Caller, link: Link, resource: Resource, opened: Mapping[str, str], confirm_s: int, report: Report
+) -> Reply:
     action = registry.load(resource.action)
     base = {"resource": resource.key, "from": "", "to": resource_hash(resource)}
     request = Request(
         resource.action,
         resource.params,
         mode="plan",
+        secrets=_secrets(resource, opened),
         base=base,
         read_only=True,
         timeout_s=action.timeout,
         confirm_s=confirm_s,
     )
     return await caller.call(link, request, new_ulid(), action.version, report)
+
+
+def _secrets(resource: Resource, opened: Mapping[str, str]) -> dict[str, str]:
+    """The values of an action's secret parameters."""
+    return {param: opened[name] for param, name in resource.secrets.items()}
 
 
 async def _not_now(
@@ -212,14 +288,17 @@ async def _apply_on(
     caller: Caller,
     link: Link,
     due: Sequence[Planned],
+    opened: Mapping[str, str],
     lock_wait_s: int,
     timeout_s: int | None,
     report: Report,
     safety: Safety,
 ) -> Reply:
     """In order, over one connection; each safe change is confirmed over a new one, which the next goes on with. After a
-    change of our own, what follows is forecast anew and must stay within the plan.
+    change of our own, what follows is forecast anew and must stay within the plan. What waits is passed over.
     """
+    later = [item for item in due if item.waits]
+    alone, due = len(due) == 1, [item for item in due if not item.waits]
     changes: list[Change] = []
     data: dict[str, Any] = {}
     secrets: dict[str, str] = {}
@@ -230,16 +309,14 @@ async def _apply_on(
             resource, action = item.resource, registry.load(item.resource.action)
             op_id = new_ulid()
             try:
-                if item.waits:
-                    raise PlanChanged(
-                        f"{resource.key} could not be planned before", server=link.name, hint="run sf apply again"
-                    )
                 approved = item.reply.plan_sha256
                 if changed:
-                    approved = _within_plan(item, await _forecast(caller, link, resource, item.confirm_s, report), link)
+                    fresh = await _forecast(caller, link, resource, opened, item.confirm_s, report)
+                    approved = _within_plan(item, fresh, changes, link)
                 request = Request(
                     resource.action,
                     resource.params,
+                    secrets=_secrets(resource, opened),
                     plan_sha256=approved,
                     base={"resource": resource.key, "from": item.base, "to": resource_hash(resource)},
                     timeout_s=timeout_s or action.timeout,
@@ -259,11 +336,11 @@ async def _apply_on(
                     secrets | _named(resource, partial),
                     notes=(*notes, *partial.notes),
                 )
-                error.message = _about(resource, error.message, due[number:])
+                error.message = _about(resource, error.message, [*due[number:], *later])
                 raise
             changes += reply.changes
             changed = changed or bool(reply.changes) or reply.outcome == "done"  # what it changed may be lost
-            data |= reply.data if len(due) == 1 else {}
+            data |= reply.data if alone else {}
             secrets |= _named(resource, reply)
             notes |= dict.fromkeys(reply.notes)
     return Reply(op_id, "done" if changed else "unchanged", tuple(changes), data, secrets, notes=tuple(notes))
@@ -289,9 +366,17 @@ def _on_safe_changes(planned: Mapping[str, Sequence[Planned]]) -> tuple[str, ...
     return (f"safe change: {keys}: {safe.undone_within(found[0].confirm_s)}",)
 
 
-def _within_plan(item: Planned, fresh: Reply, link: Link) -> str:
+def _on_waiting(planned: Mapping[str, Sequence[Planned]]) -> list[str]:
+    """Remarks for whoever is asked: what is not among the changes that are shown."""
+    return [f"{name}: {note}" for name, items in planned.items() for item in items if item.waits for note in item.notes]
+
+
+def _within_plan(item: Planned, fresh: Reply, done: Sequence[Change], link: Link) -> str:
     """The new forecast's hash, if it does nothing that was not approved. Raises PlanChanged."""
     approved = {(change.verb, change.kind, change.name) for change in item.reply.changes}
+    # What several were to create, the first of them has: each job is a line of the one crontab.
+    made = {("create", change.kind, change.name) for change in done if change.verb == "create"}
+    approved |= {("update", kind, name) for _, kind, name in approved & made}
     beyond = [change for change in fresh.changes if (change.verb, change.kind, change.name) not in approved]
     if beyond:
         what = ", ".join(f"{change.verb} {change.kind} {change.name}" for change in beyond[:5])
@@ -299,33 +384,6 @@ def _within_plan(item: Planned, fresh: Reply, link: Link) -> str:
             f"{item.resource.key} would now also {what}", server=link.name, hint="run it again to see the new plan"
         )
     return fresh.plan_sha256
-
-
-async def _unmanaged(
-    workspace: Workspace, caller: Caller, selector: str, only: str | None, report: Report
-) -> tuple[list[str], list[ServerResult]]:
-    """Resources that were applied once and that no stanza asks for any more: reported, since only a named removal
-    removes. And the servers that could not be asked.
-    """
-    names = [name for name in (workspace.select(selector) if workspace.servers else []) if name in workspace.pins]
-    version = registry.load("applied.list").version
-    applied: dict[str, list[str]] = {}
-
-    async def work(link: Link) -> Reply:
-        reply = await caller.call(
-            link, Request("applied.list", read_only=True, timeout_s=20), new_ulid(), version, report
-        )
-        applied[link.name] = list(reply.data["applied"])
-        return reply
-
-    asked = await workspace.on_all(names, work, report)
-    found = unmanaged(applied, resources(workspace.fleet))
-    told = [
-        f"{entry.server}: {entry.key} is unmanaged: it was applied once and is no longer in fleet.toml"
-        for entry in found
-        if only is None or entry.key.startswith(only + ".")
-    ]
-    return told, [result for result in asked if isinstance(result.error, Unreachable)]
 
 
 def _summary(planned: Mapping[str, Sequence[Planned]], failures: Sequence[ServerResult]) -> tuple[ServerResult, ...]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ..model.fleet import Grant as Wish
     from ..trust.trustfile import CommandKey, Grant, Trust
 
+#: Command lines of people's own: a glob does not mean them.
+BY_NAME_ONLY = ("cron.command",)
 #: What tries [checks].
 CHECK = "safe.check"
 #: So many actions are named in a sentence.
@@ -36,11 +38,15 @@ def expand(patterns: Iterable[str]) -> tuple[str, ...]:
     """The actions that names and globs mean, sorted. Raises UsageError for one that means none."""
     known, found = every_action(), set[str]()
     for pattern in patterns:
-        matched = [name for name in known if fnmatchcase(name, pattern)]
+        matched = [name for name in known if _means(pattern, name)]
         if not matched:
             raise UsageError(f"there is no action {pattern}", hint="sf action list")
         found.update(matched)
     return tuple(sorted(found))
+
+
+def _means(pattern: str, action: str) -> bool:
+    return pattern == action if action in BY_NAME_ONLY else fnmatchcase(action, pattern)
 
 
 class Asked(Protocol):
@@ -65,8 +71,13 @@ def check(asked: Asked, servers: Mapping[str, Labelled]) -> list[str]:
     except UsageError as error:
         raise UsageError(f"--on: {error.message}", hint=error.hint, code=error.code) from None
     conditions, actions = sorted(asked.where or {}), expand(asked.allow)
+    left_out = [
+        f"{name} is not among them: it runs command lines, and has to be named"
+        for name in BY_NAME_ONLY
+        if name not in actions and any(fnmatchcase(name, pattern) for pattern in asked.allow)
+    ]
     if not conditions:
-        return []
+        return left_out
     compared = {action: _compared(action) for action in actions}
     lacking = {one: [action for action in actions if one not in compared[action]] for one in conditions}
     for one, without in lacking.items():
@@ -78,7 +89,7 @@ def check(asked: Asked, servers: Mapping[str, Labelled]) -> list[str]:
             )
     if not any(compared[action].issuperset(conditions) for action in actions):
         raise UsageError(f"--where: none of {_told(actions)} has all of {', '.join(conditions)}")
-    return [
+    return left_out + [
         f"never allowed by this: {_told(without)}, which {_have(without)} no {one} to compare"
         for one, without in lacking.items()
         if without

@@ -6,7 +6,7 @@ What fleet.toml says of operators' seal keys is a wish: whoever may merge there 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, count
@@ -17,13 +17,17 @@ from ..config import secrets
 from ..config.references import references
 from ..errors import ConfigError, SfError, TrustError, UsageError
 from ..model.result import CommandResult, ServerResult
+from ..plan.desired import file_key
 from . import vault
 from .workspace import Workspace
 
 if TYPE_CHECKING:
     from ..config.secrets import Boxes
+    from ..plan.resource import Resource
     from ..trust.seal import SealKey
     from ..trust.trustfile import CommandKey, Trust
+
+NOT_OURS = "not-sealed"
 
 
 def recipients(trust: Trust, name: str) -> dict[str, str]:
@@ -124,7 +128,46 @@ def resolve(workspace: Workspace, stanza: Any) -> dict[str, str]:
     An area calls this right before it hands them to an action's secret parameters. Raises ConfigError that names all
     that are missing, TrustError.
     """
-    wanted = references(stanza)
+    return _resolved(workspace, references(stanza))
+
+
+def resolve_for(
+    workspace: Workspace, resources: Iterable[Resource], given: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The same for what resources refer to. Values that are `given` are not looked up: they are sealed only once the
+    plan that needs them was approved.
+    """
+    known = given or {}
+    wanted: dict[str, list[str]] = {}
+    for resource in resources:
+        place = f"{resource.table}.{resource.key.partition('.')[2]}"
+        for param, name in resource.secrets.items():
+            at = f"{place}.{file_key(resource.action, param)}"
+            if name not in known and at not in wanted.setdefault(name, []):
+                wanted[name].append(at)
+    return {**known, **_resolved(workspace, wanted)}
+
+
+def openable(workspace: Workspace, resources: Sequence[Resource]) -> tuple[list[Resource], list[str]]:
+    """Those of which we hold all secrets, and a note for each other one: a deploy key applies the rest of the file.
+
+    Raises ConfigError for a secret that nobody has, TrustError.
+    """
+    ours, notes = [], []
+    for resource in resources:
+        try:
+            resolve_for(workspace, [resource])
+        except ConfigError as error:
+            if error.code != NOT_OURS and _own_keys(workspace, needed=False):
+                raise
+            notes.append(f"{resource.server}: {resource.key} is left out: {error.message}")
+        else:
+            ours.append(resource)
+    return ours, list(dict.fromkeys(notes))
+
+
+def _resolved(workspace: Workspace, wanted: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """`wanted` are names, with the places that refer to them."""
     if not wanted:
         return {}
     boxes = vault.read(workspace).boxes
@@ -213,7 +256,7 @@ def _open(name: str, boxes: Boxes, keys: Iterable[SealKey]) -> str:
             if secrets.is_box_of(box, key.public):
                 return secrets.value_of(name, unseal(key, data))
     holders = ", ".join(sorted(set(map(secrets.holder, boxes[name]))))
-    raise ConfigError(f"secret {name} is not sealed to this key", hint=f"it opens for {holders}")
+    raise ConfigError(f"secret {name} is not sealed to this key", hint=f"it opens for {holders}", code=NOT_OURS)
 
 
 def _own_keys(workspace: Workspace, *, needed: bool = True) -> list[SealKey]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from serverflow_actions.kit.spec import Action
@@ -17,8 +18,8 @@ from ..config.load import parse, read_text
 from ..errors import ConfigError, InternalError, OutcomeUnknown, PlanChanged, RolledBack, SfError, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult
-from ..plan.desired import file_key
-from . import safe
+from ..plan.desired import file_key, file_value
+from . import safe, sealing
 from .apply import apply_resources
 from .safe import USUAL, Safety, safety_of
 from .sending import Sending
@@ -129,9 +130,10 @@ async def edited(
     lock_wait_s: int,
     report: Report,
     safety: Safety,
+    given: Mapping[str, str] | None = None,
 ) -> CommandResult:
     """Plan against the edited text first; the file is written once the plan was approved, before the servers change.
-    Ended in between, as by Ctrl-C, it takes the edit back.
+    Secrets that are `given` are sealed then too. Ended in between, as by Ctrl-C, it takes the edit back.
 
     Raises PlanChanged when the file asks for something else by then.
     """
@@ -148,6 +150,8 @@ async def edited(
     texts: list[str] = []
 
     def write() -> None:
+        if given:  # first: the file never refers to what is not there
+            sealing.store(workspace, given)
         with edit(workspace.folder) as real:
             before = real.text
             change(real)
@@ -174,6 +178,7 @@ async def edited(
             before_run=write,
             timeout_s=timeout_s,
             safety=safety,
+            given=given,
         )
     except (asyncio.CancelledError, KeyboardInterrupt):
         if texts and texts[0] != texts[1]:
@@ -188,10 +193,11 @@ def unless_changed(
     """`change`, for a text in which that stanza is what it is in the fleet that we have read: what was decided by that
     would undo what somebody else has written meanwhile. Raises PlanChanged.
     """
-    known = getattr(workspace.fleet, table).get(name)
+    entries = attrgetter(table)
+    known = entries(workspace.fleet).get(name)
 
     def checked(editor: Editor) -> None:
-        if getattr(parse(editor.text), table).get(name) != known:
+        if entries(parse(editor.text)).get(name) != known:
             what = "was changed in" if known is not None else "has come into"
             raise PlanChanged(f"{table}.{name} {what} fleet.toml meanwhile", hint=AGAIN)
         change(editor)
@@ -252,7 +258,11 @@ def _has_part(server: ServerResult) -> bool:
 def _values(
     workspace: Workspace, action: Action, name: str, selector: str, params: Mapping[str, Any]
 ) -> dict[str, Any]:
-    values = {file_key(action.name, param): value for param, value in params.items() if param != "name"}
+    values = {
+        file_key(action.name, param): file_value(action.name, param, value)
+        for param, value in params.items()
+        if param != "name"
+    }
     known = getattr(workspace.fleet, action.table).get(name)
     if known is not None:
         if set(workspace.select(known.on)) != set(workspace.select(selector)):
@@ -279,6 +289,8 @@ async def _remove(
     name = str(params["name"])
     names = workspace.select(selector)
     stanza = getattr(workspace.fleet, action.table).get(name)
+    if stanza is not None and set(workspace.select(stanza.on)).isdisjoint(names):
+        stanza = None  # it is for other servers by now, and stays
     if stanza is not None:
         _check_removal(workspace, action, name, stanza.on, names)
     return await take_away(

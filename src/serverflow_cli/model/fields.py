@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from serverflow_actions.kit import checks, grammar
+from serverflow_actions.kit import checks, events, grammar
 
 from . import address, selector
 
@@ -79,21 +79,30 @@ def _argument(raw: str) -> None:
         raise ValueError("must be one line of printable text, at most 1024 characters")
 
 
-_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_CRON_PART = re.compile(r"(?:\*|([0-9]{1,2})(?:-([0-9]{1,2}))?)(?:/([1-9][0-9]?))?\Z", re.ASCII)
+def _command(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Without what only a shell would understand: there is none."""
+    from serverflow_actions.kit import argv
+
+    argv.check(words)
+    return words
 
 
-def _schedule(raw: str) -> None:
-    """Five fields of crontab(5), in numbers."""
-    columns = raw.split(" ")
-    if len(columns) != 5:
-        raise ValueError('must be five fields with one space between, as in "15 3 * * *"')
-    for column, (low, high) in zip(columns, _CRON_RANGES, strict=True):
-        for part in column.split(","):
-            match = _CRON_PART.match(part)
-            bounds = [int(n) for n in match.groups()[:2] if n] if match else []
-            if not match or bounds != sorted(bounds) or any(not low <= n <= high for n in bounds):
-                raise ValueError(f"{part[:60]!a} does not fit {low}-{high} in crontab(5)")
+def param_text(value: Any) -> list[str]:
+    """An action's parameter, as the file has it, as texts: several for a list. Raises ValueError."""
+    values = value if isinstance(value, list | tuple) else [value]
+    if isinstance(value, list | tuple) and not all(isinstance(item, str) for item in value):
+        raise ValueError("must be a list of texts in quotes")
+    if not all(isinstance(item, bool | int | str) for item in values):
+        raise ValueError("must be text, a whole number, true or false, or a list of texts")
+    texts = [str(item).lower() if isinstance(item, bool) else str(item) for item in values]
+    for text in texts:
+        _argument(text)
+    return texts
+
+
+def _param(value: Any) -> Any:
+    param_text(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 ServerName = Annotated[str, AfterValidator(_server_name)]
@@ -121,13 +130,29 @@ SshKey = Annotated[str, AfterValidator(grammar.sshkey)]
 SigningKey = Annotated[str, AfterValidator(_ed25519)]
 SealingKey = Annotated[str, _checked(_x25519)]
 Argument = Annotated[str, _checked(_argument)]
-Schedule = Annotated[str, _checked(_schedule)]
+COMMAND = AfterValidator(_command)
+ActionName = Annotated[
+    str, _pattern(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\.[a-z][a-z0-9]*(?:-[a-z0-9]+)*", "an action such as service.restart")
+]
+ParamName = Annotated[str, _pattern(r"[a-z][a-z0-9-]{0,40}", "a parameter's name (a-z, 0-9 and -)")]
+ParamValue = Annotated[Any, AfterValidator(_param)]
+#: In one spelling, so that equal schedules are equal texts.
+Schedule = Annotated[str, AfterValidator(grammar.schedule)]
 Rule = Annotated[str, _checked(_rule)]
 Check = Annotated[str, _checked(checks.parse)]
 ActionPattern = Annotated[
     str, _pattern(r"\*|[a-z][a-z0-9-]*\.(?:[a-z][a-z0-9-]*)?\*?(?<!\.)", "an action or a glob of actions")
 ]
-EventPattern = Annotated[str, _pattern(r"\*|[a-z][a-z_]*\.(?:\*|[a-z][a-z_]*)", "an event or a glob of events")]
+EventRule = Annotated[str, _checked(events.rule)]
+#: Without a name before it: who sends is told by the event. One label is enough for a host, as in root@localhost.
+MailAddress = Annotated[
+    str,
+    _pattern(
+        r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-][A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{0,63}"
+        r"@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?",
+        "a mail address",
+    ),
+]
 RecordName = Annotated[
     str, _pattern(r"@|(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]{0,250}[a-z0-9_])?|\*", "a name in the zone, or @")
 ]

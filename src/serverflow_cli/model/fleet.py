@@ -5,9 +5,9 @@ Option B of a seam (another `provider`) brings its own model when it is implemen
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from . import fields
 
@@ -25,6 +25,9 @@ RedisPolicy = Literal[
     "volatile-random",
     "volatile-ttl",
 ]
+
+
+Severity = Literal["info", "warning", "error", "critical"]
 
 
 ConfigKind = Literal[
@@ -135,32 +138,106 @@ class ConfigFile(Stanza):
 
 
 class CronJob(Stanza):
-    """A command on a schedule (crontab(5)), in the app's folder and as its user when `app` is set."""
+    """What is done on a schedule (crontab(5)) in a time zone, the fleet's unless it has one: a command as the user of
+    an app, in its first data folder, or a registered action with its parameters.
+    """
 
     on: fields.Selector
     schedule: fields.Schedule
-    command: Annotated[tuple[fields.Argument, ...], Field(min_length=1)]
+    timezone: fields.TimeZone | None = None
     app: fields.Name | None = None
+    command: Annotated[tuple[fields.Argument, ...], Field(min_length=1), fields.COMMAND] = ()
+    action: fields.ActionName | None = None
+    params: dict[fields.ParamName, fields.ParamValue] = {}
     timeout: fields.Duration | None = None
-    overlap: Literal["skip", "allow", "replace"] = "skip"
+    memory: fields.Size | None = None
+    overlap: Literal["skip", "wait", "kill"] = "skip"
+    retries: Annotated[int, Field(strict=True, ge=0, le=10)] = 0
+    retry_delay: fields.Duration | None = None
+    catch_up: fields.Flag = False
+    late: fields.Duration | None = None
+    enabled: fields.Flag = True
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.app or self.command) and (self.action or self.params):
+            raise ValueError("has both a command and an action: app with command, or action with params")
+        if self.params and not self.action:
+            raise ValueError("action is missing: params are those of an action")
+        if self.command and not self.app:
+            raise ValueError("app is missing: a command runs as the user of an app, never as root")
+        if self.app and not self.command:
+            raise ValueError(f'command is missing: what {self.app} is to run, such as ["bin/report", "--all"]')
+        if not self.app and not self.action:
+            raise ValueError("does nothing: it needs app and command, or action")
+        if self.action and self.memory:
+            raise ValueError("memory is for commands: an action brings its own limit")
+        return self
 
 
-class Channel(Stanza):
-    """Where alerts go."""
+class SlackChannel(Stanza):
+    """An incoming webhook of Slack. Its URL is all that it takes to write there, so it is a secret."""
 
     provider: Literal["slack"]
     url: Secret
 
 
+class WebhookChannel(Stanza):
+    """A URL that gets each event as JSON, signed as the Standard Webhooks specification has it."""
+
+    provider: Literal["webhook"]
+    url: Secret
+    secret: Secret
+
+
+class SmtpChannel(Stanza):
+    """Mail by an SMTP server (RFC 5321), with a login when `username` and `password` are set."""
+
+    provider: Literal["smtp"]
+    host: fields.Host
+    port: fields.Port | None = None
+    security: Literal["starttls", "tls", "none"] | None = None
+    username: Secret | None = None
+    password: Secret | None = None
+    sender: fields.MailAddress
+    to: Annotated[tuple[fields.MailAddress, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _login(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together")
+        return self
+
+
+class ResendChannel(Stanza):
+    """Mail by Resend's API."""
+
+    provider: Literal["resend"]
+    token: Secret
+    sender: fields.MailAddress
+    to: Annotated[tuple[fields.MailAddress, ...], Field(min_length=1)]
+
+
+#: Where alerts go.
+Channel = Annotated[SlackChannel | WebhookChannel | SmtpChannel | ResendChannel, Field(discriminator="provider")]
+
+
 class AlertRoute(Stanza):
-    """Which events of which servers go to which channels."""
+    """Which events of which servers go to which channels.
+
+    An event's severity is at least the one behind its glob ("cron.* warning"), else the route's `severity`, else the
+    usual one of an event that is named in full, else error.
+    """
 
     to: Annotated[tuple[fields.Name, ...], Field(min_length=1)]
-    on: fields.Selector
-    events: Annotated[tuple[fields.EventPattern, ...], Field(min_length=1)]
+    on: fields.Selector = "all"
+    events: Annotated[tuple[fields.EventRule, ...], Field(min_length=1)] = ("*",)
+    severity: Severity | None = None
 
 
 class Notify(Stanza):
+    """Alerts. Without routes every failure goes to all channels."""
+
     channels: dict[fields.Name, Channel] = {}
     routes: tuple[AlertRoute, ...] = ()
 

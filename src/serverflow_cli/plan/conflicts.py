@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
+from serverflow_actions import registry
+from serverflow_actions.kit import scheduled
+
 from ..errors import ConfigError
 from ..model import selector
 from .resource import Resource
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 #: What an action listens on when the stanza names no port.
 _DEFAULT_PORTS = {"redis.create": 6379}
+#: Actions whose port is one that they connect to.
+_PORTS_OF_OTHERS = {"notify.set"}
 
 
 class PlanError(ConfigError):
@@ -30,7 +35,7 @@ def check_ports(resources: Sequence[Resource]) -> None:
     claims: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
     for resource in resources:
         port = resource.params.get("port", _DEFAULT_PORTS.get(resource.action))
-        if port is not None:
+        if port is not None and resource.action not in _PORTS_OF_OTHERS:
             claims[resource.server, port].append(resource.key)
     problems = [
         f"{server}: {' and '.join(keys)} claim port {port}" for (server, port), keys in claims.items() if len(keys) > 1
@@ -73,3 +78,48 @@ def check_rules(fleet: Fleet) -> None:
                 ways_out.append(" or ".join(f"sf firewall remove {rule} --on {shlex.quote(on)}" for on in places))
     if problems:
         raise PlanError("\n".join(problems), hint="\n".join(ways_out))
+
+
+def check_jobs(fleet: Fleet) -> None:
+    """Raise PlanError when a job is for a server that does not have the job's app."""
+    problems, ways_out = [], []
+    for name, job in fleet.cron.items():
+        app = fleet.apps.get(job.app or "")
+        if app is None:
+            continue  # the job is an action; a name without a stanza is refused when the file is read
+        there = selector.resolve(fleet.servers, app.on)
+        without = [server for server in selector.resolve(fleet.servers, job.on) if server not in there]
+        if without:
+            where = f"{', '.join(without)} (apps.{job.app} is on {app.on})"
+            problems.append(f"cron.{name}: the app {job.app} is not on {where}")
+            # No command: `sf cron edit` keeps jobs where they may be at work, and needs a file in which all others fit.
+            ways_out.append(f'give cron.{name} on = "{app.on}", or a part of that; or change `on` of apps.{job.app}')
+    if problems:
+        raise PlanError("\n".join(problems), hint="\n".join(ways_out))
+
+
+def check_actions(resources: Sequence[Resource]) -> None:
+    """Raise PlanError when a job's action does not exist, or cannot run on a schedule with these parameters: no key has
+    a grant for that, so servers would say that it is not allowed.
+    """
+    asked = {resource.key: resource.params for resource in resources if resource.action == "cron.add"}
+    problems, ways_out = [], []
+    for key, params in asked.items():
+        name = params["action"]
+        try:
+            scheduled.check(registry.load(name), params.get("params", ()))
+        except KeyError:
+            problems.append(f"{key}: no action has the name {name}")
+            ways_out.append(_near(name))
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+            ways_out.append(f"sf action show {name}")
+    if problems:
+        raise PlanError("\n".join(problems), hint="\n".join(dict.fromkeys(ways_out)))
+
+
+def _near(name: str) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(registry.names()), 1)
+    return f"did you mean {near[0]}?" if near else "sf action list"
