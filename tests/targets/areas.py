@@ -13,7 +13,8 @@ from .operator import SF, Operator
 
 def run(operator: Operator, *argv: str, on: str = "web1", exit: int = 0, input: str | None = None) -> dict[str, Any]:
     """One server's part of the answer. `argv` is the command without `--on` and without leave to go on."""
-    done = operator.run("--json", *argv, "--on", on, input=input, check=False)
+    end = argv.index("--") if "--" in argv else len(argv)
+    done = operator.run("--json", *argv[:end], "--on", on, *argv[end:], input=input, check=False)
     assert done.returncode == exit, (
         f"sf {' '.join(argv)}: exit {done.returncode}, not {exit}\n{done.stdout}{done.stderr}"
     )

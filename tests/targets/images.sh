@@ -148,5 +148,6 @@ for release in "${missing[@]}"; do
     status=1
   fi
 done
-docker image prune -f --filter "label=$LABEL" >/dev/null # what the new ones replace
+# What the new ones replace. Another checkout may be at it at this moment.
+docker image prune -f --filter "label=$LABEL" >/dev/null 2>&1 || true
 exit "$status"

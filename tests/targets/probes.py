@@ -16,8 +16,9 @@ Probe = Callable[[Victim], str]
 Body = dict[str, Any]
 
 CRON = {"unit": "cron"}
-#: Keys that the tests make: `ci` may restart cron only, `past` has expired, `stranger` is in no trust file.
-KEYS = ("ci", "past", "stranger")
+#: Keys that the tests make: `ci` may restart cron only, `planner` may add jobs only, `past` has expired, `stranger` is
+#: in no trust file.
+KEYS = ("ci", "planner", "past", "stranger")
 NEUTRAL = b"\1" + bytes(31)  # the point of order 1; the trust file lists it as a key
 RUN_UNITS = "/etc/systemd/system/serverflow-run-.service.d"
 
@@ -73,8 +74,11 @@ def nobodys(sig: Sig) -> Sig:
 
 
 def schedules(victim: Victim) -> str:
-    """In the test's registry service.start schedules what its parameter names, which nobody is granted."""
-    return victim.client.ask("service.start", CRON).verdict
+    """Whoever may schedule, and nothing else, schedules a restart."""
+    params = {"name": "planned", "schedule": "@daily", "action": "service.restart", "params": ["unit=cron"]}
+    with victim.client.session() as session:
+        session.send_command(session.command("cron.add", params), key=key(victim, "planner"))
+        return session.answer().verdict
 
 
 def too_long(victim: Victim) -> str:

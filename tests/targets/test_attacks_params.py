@@ -58,8 +58,19 @@ RIGHT: dict[str, Any] = {
     "timezone": "Etc/UTC", "fingerprint": "SHA256:" + "A" * 43, "mode": "0640", "integer": 1, "boolean": False,
     "text": "unit cron active", "document": "MaxAuthTries 3\n", "rule": "80/tcp", "port": 8080,
     "sshkey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIh07NHBmm2jNaRAtN9hVWjWMipRJ5mwnHPtmqxMrIYg x",
+    "schedule": "15 3 * * *", "action": "service.restart", "label": "ops", "eventrule": "* warning",
 }  # fmt: skip
 PLACES = [(name, param) for name in registry.names() for param in registry.load(name).params]
+#: Tried on every parameter; of the others, each grammar sees all, one parameter of its own or another.
+EVERYWHERE = ("shell metacharacters", "a leading dash", "dots in the middle")
+
+
+def _texts(param: Param) -> Iterator[tuple[str, str]]:
+    alike = [other for _, other in PLACES if other.type == param.type]
+    mine = next(place for place, other in enumerate(alike) if other is param)
+    elsewhere = [what for what in TEXTS if what not in EVERYWHERE]
+    yield from ((what, TEXTS[what]) for what in EVERYWHERE)
+    yield from ((what, TEXTS[what]) for number, what in enumerate(elsewhere) if number % len(alike) == mine)
 
 
 def _accepts(param: Param, value: Any) -> bool:
@@ -97,7 +108,9 @@ def test_hostile_text_as_any_parameter_of_any_action(victim: Victim, app: str, n
     action = registry.load(name)
     right = {one.name: [RIGHT[one.type]] if one.many else RIGHT[one.type] for one in action.params if one.required}
     before, refusal = _canaries(victim), "bad-secrets" if param.secret else "bad-params"
-    for what, text in TEXTS.items():
+    if param.name == action.schedules:
+        refusal = "not-granted"  # nobody is granted what cannot be an action
+    for what, text in _texts(param):
         value = [text] if param.many else text
         with victim.client.session() as session:
             blobs = [{"sha256": RIGHT["sha256"], "size": len(CONTENT)}] if action.blobs else []

@@ -6,13 +6,12 @@ The mutated runner comes to a server as any other does: in a bundle that the rel
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 
 import pytest
 
 from .attack import attack
-from .attacker import Key, encode, key_line
+from .attacker import Key, key_line
 from .mutations import MUTATIONS, Mutation
 from .probes import CRON, KEYS, NEUTRAL
 from .target import Fleet
@@ -34,8 +33,10 @@ def victim(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
         assert found.client.ask("app.create", {"name": "shop"}).verdict == "done"
         keys = {name: Key.make(found.operator.home, name) for name in KEYS}
         narrow = {"actions": ["service.restart"], "where": CRON, "servers": [found.client.server_id]}
+        only_jobs = {"actions": ["cron.add"], "where": {}, "servers": [found.client.server_id]}
         found.push_trust(
             found.command_key(keys["ci"], name="ci", grants=[narrow]),
+            found.command_key(keys["planner"], name="planner", grants=[only_jobs]),
             found.command_key(keys["past"], name="past", expires=1_700_000_000_000),
             {**found.command_key(keys["ci"], name="nobody"), "key": key_line(NEUTRAL), "ssh": []},
         )
@@ -44,13 +45,8 @@ def victim(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
 
 @pytest.fixture(scope="module")
 def files(victim: Victim) -> dict[str, bytes]:
-    """The true runner; its registry has one action that schedules others."""
-    found = victim.bundle_files()
-    registry = json.loads(found["registry.json"])
-    registry["actions"]["service.start"]["schedules"] = "unit"
-    found["registry.json"] = encode(registry)
-    assert victim.push_bundle(found).verdict == "done"
-    return found
+    """The true runner."""
+    return victim.bundle_files()
 
 
 def test_every_step_is_taken_out() -> None:

@@ -29,6 +29,8 @@ ELSEWHERE = {
     "make demo": "test_demo.py",
     "make test": "it is what runs this",
     "pip install .": "tests/unit/test_wheel.py",
+    "sf notify add slack ops": "test_area_notify.py",
+    "sf notify test ops --on web1": "test_area_notify.py",
 }
 FIRST_ROW = 'import json, sys; print(json.load(sys.stdin)["data"]["ops"][0]["op"])'
 LAST_OP = f"$(sf --json op list | {SF.with_name('python')} -c '{FIRST_ROW}')"
