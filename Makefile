@@ -4,7 +4,7 @@
 
 BIN := .venv/bin
 # How many target tests run at a time; each worker has servers of its own.
-WORKERS ?= 2
+WORKERS ?= 3
 # How long atheris tries each of its three harnesses, and how many examples hypothesis tries for each reader.
 FUZZ_SECONDS ?= 60
 FUZZ_EXAMPLES ?= 200
