@@ -659,8 +659,10 @@ def carried(user: str) -> Said:
     return Said(verdict, words, wait, tuple(left))
 
 
+#: With CI set nothing is skipped: there it fails.
 needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.path.exists(layout.PYTHON), reason="to give up rights it takes some"
+    "CI" not in os.environ and (os.geteuid() != 0 or not os.path.exists(layout.PYTHON)),
+    reason="to give up rights it takes some",
 )
 
 

@@ -16,7 +16,8 @@ from ..model.result import CommandResult, Reply
 from ..ui.result_view import print_note
 from .editor import Draft, editor_for
 from .generated import read
-from .options import ConfirmWithin, LockWait, NoConfirm, On, OnAll, Plan, Safe, Timeout, Yes, safety, seconds
+from .how import how_of
+from .options import ConfirmWithin, LockWait, NoConfirm, On, OnAll, Plan, Safe, Timeout, Yes
 from .session import Session
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def edit(
 ) -> int:
     """Edit a file in $VISUAL or $EDITOR, then write it into fleet.toml and to the servers."""
     session: Session = context.obj
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
     aside = session.options.json or not session.terminal.shows_results
     draft = Draft(_checked(kind), editor_for(session.terminal), to_stderr=aside)
     revise = _editing(session, draft)
@@ -101,7 +102,7 @@ def set_(
 ) -> int:
     """Set single keys of a file (sshd, sysctl, journald, unattended-upgrades), in fleet.toml and on the servers."""
     session: Session = context.obj
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
     pairs = _pairs(settings)
     _checked(kind)
     return _finish(session, session.in_workspace(lambda w: session.flows.config_set(w, kind, on, pairs, how)), plan)
@@ -123,7 +124,7 @@ def apply(
 ) -> int:
     """Give a file the content of a local one, in fleet.toml and on the servers."""
     session: Session = context.obj
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
     _checked(kind)
     content = _content(session, file)
     return _finish(session, session.in_workspace(lambda w: session.flows.config_write(w, kind, on, content, how)), plan)
@@ -144,30 +145,9 @@ def remove(
 ) -> int:
     """Remove a file from the servers and its stanza from fleet.toml."""
     session: Session = context.obj
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
     _checked(kind)
     return _finish(session, session.in_workspace(lambda w: session.flows.config_remove(w, kind, on, how)), plan)
-
-
-def _how(
-    session: Session,
-    plan: bool,
-    yes: bool,
-    safe: bool,
-    confirm_within: str | None,
-    no_confirm: bool,
-    timeout: str | None,
-    lock_wait: str,
-) -> Mapping[str, Any]:
-    """What flows.config.How is made of."""
-    return {
-        "plan": plan,
-        "approve": session.approver(yes=yes or plan),
-        "timeout_s": seconds("--timeout", timeout) if timeout else None,
-        "lock_wait_s": seconds("--lock-wait", lock_wait),
-        "report": session.report,
-        "safety": safety(safe, confirm_within, no_confirm),
-    }
 
 
 def _finish(session: Session, result: CommandResult, plan: bool) -> int:

@@ -10,8 +10,9 @@ import typer
 from ..errors import UsageError
 from ..model.result import CommandResult
 from . import cron_view
+from .how import how_of
 from .op import Limit, count_of
-from .options import ConfirmWithin, LockWait, NoConfirm, On, OnAll, Plan, Safe, Yes, safety, seconds
+from .options import ConfirmWithin, LockWait, NoConfirm, On, OnAll, Plan, Safe, Yes, seconds
 from .session import Session
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def add(
     session: Session = context.obj
     if app and not action:
         _check_whole(session, words or [], app)
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, lock_wait)
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
     settings = _settings(schedule, timezone, app, action, timeout, memory, overlap, retries, retry_delay, late)
     values = {**settings, **({"catch_up": True} if catch_up else {}), **({"enabled": False} if disabled else {})}
     return _finish(
@@ -137,7 +138,7 @@ def edit(
     session: Session = context.obj
     if app and not action:
         _check_whole(session, words or [], app)
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, lock_wait)
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
     settings = _settings(schedule, timezone, app, action, timeout, memory, overlap, retries, retry_delay, late)
     values = {**settings, **({"on": on} if on else {}), **({} if catch_up is None else {"catch_up": catch_up})}
 
@@ -163,7 +164,7 @@ def enable(
     lock_wait: LockWait = "30s",
 ) -> int:
     """Let a job run on its schedule again, also one that its server has disabled: this vouches for it anew."""
-    how = _how(context.obj, plan, yes, safe, confirm_within, no_confirm, lock_wait)
+    how = how_of(context.obj, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
     return _switch(context.obj, name, True, how)
 
 
@@ -179,7 +180,7 @@ def disable(
     lock_wait: LockWait = "30s",
 ) -> int:
     """Keep a job, with its history, and no longer run it. A run that has begun goes on."""
-    how = _how(context.obj, plan, yes, safe, confirm_within, no_confirm, lock_wait)
+    how = how_of(context.obj, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
     return _switch(context.obj, name, False, how)
 
 
@@ -197,7 +198,7 @@ def remove(
 ) -> int:
     """Take a job off its servers, and its stanza out of fleet.toml. A run that goes on is stopped."""
     session: Session = context.obj
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, lock_wait)
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
     return _finish(session, session.in_workspace(lambda w: session.flows.cron_remove(w, name, on, how)), plan)
 
 
@@ -322,26 +323,6 @@ def _check_whole(session: Session, words: Sequence[str], app: str) -> None:
             "the command has to stand after --, or options in it would be taken for those of sf",
             hint=f"{own}-- {words[0]} …, at the end of the line",
         )
-
-
-def _how(
-    session: Session,
-    plan: bool,
-    yes: bool,
-    safe: bool,
-    confirm_within: str | None,
-    no_confirm: bool,
-    lock_wait: str,
-) -> Mapping[str, Any]:
-    """What flows.config.How is made of. --timeout is the job's here."""
-    return {
-        "plan": plan,
-        "approve": session.approver(yes=yes or plan),
-        "timeout_s": None,
-        "lock_wait_s": seconds("--lock-wait", lock_wait),
-        "report": session.report,
-        "safety": safety(safe, confirm_within, no_confirm),
-    }
 
 
 def _settings(

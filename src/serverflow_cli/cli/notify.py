@@ -12,7 +12,8 @@ from serverflow_actions import registry
 from ..errors import UsageError
 from . import notify_view
 from .generated import check, read
-from .options import ConfirmWithin, LockWait, NoConfirm, On, OnAll, Plan, Safe, Timeout, Yes, safety, seconds
+from .how import how_of
+from .options import ConfirmWithin, LockWait, NoConfirm, On, OnAll, Plan, Safe, Timeout, Yes, seconds
 from .secret import asked_twice, text_of_stdin
 from .session import Session
 
@@ -71,7 +72,6 @@ def add(
     failure of every server goes to every channel. A webhook gets a new secret unless you give one.
     """
     session: Session = context.obj
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
     about = {"host": host, "port": port, "security": security, "username": username}
     settings = _settings(kind, provider, {**about, "sender": sender, "to": to})
     login = settings.pop("username", None)
@@ -79,6 +79,7 @@ def add(
     if stdin and not secrets:
         raise UsageError("--stdin: without --username there is no password")
     wanted = [*(["username"] if login else []), *secrets]
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
 
     def values() -> dict[str, str]:
         return {**({"username": login} if login else {}), **_values(session, name, secrets, stdin)}
@@ -130,7 +131,7 @@ def remove(
     With --on it stays in fleet.toml: for servers that have it still, and from which no route sends anything there now.
     """
     session: Session = context.obj
-    how = _how(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
     result = session.in_workspace(lambda w: session.flows.notify_remove(w, name, how, on))
     return session.finish(result, mutates=True, planned=plan)
 
@@ -185,27 +186,6 @@ def _values(session: Session, name: str, secrets: Mapping[str, str], from_stdin:
     else:
         found = {param: asked_twice(session, f"{name}: {question}") for param, question in secrets.items()}
     return {param: value for param, value in found.items() if value or param != "secret"}
-
-
-def _how(
-    session: Session,
-    plan: bool,
-    yes: bool,
-    safe: bool,
-    confirm_within: str | None,
-    no_confirm: bool,
-    timeout: str | None,
-    lock_wait: str,
-) -> Mapping[str, Any]:
-    """What flows.config.How is made of."""
-    return {
-        "plan": plan,
-        "approve": session.approver(yes=yes or plan),
-        "timeout_s": seconds("--timeout", timeout) if timeout else None,
-        "lock_wait_s": seconds("--lock-wait", lock_wait),
-        "report": session.report,
-        "safety": safety(safe, confirm_within, no_confirm),
-    }
 
 
 COMMANDS = {"add": add, "list": list_, "show": show, "test": test, "remove": remove, "status": status}
