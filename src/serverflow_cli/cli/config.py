@@ -66,7 +66,7 @@ def edit(
 ) -> int:
     """Edit a file in $VISUAL or $EDITOR, then write it into fleet.toml and to the servers."""
     session: Session = context.obj
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, timeout, safe, confirm_within, no_confirm)
     aside = session.options.json or not session.terminal.shows_results
     draft = Draft(_checked(kind), editor_for(session.terminal), to_stderr=aside)
     revise = _editing(session, draft)
@@ -102,7 +102,7 @@ def set_(
 ) -> int:
     """Set single keys of a file (sshd, sysctl, journald, unattended-upgrades), in fleet.toml and on the servers."""
     session: Session = context.obj
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, timeout, safe, confirm_within, no_confirm)
     pairs = _pairs(settings)
     _checked(kind)
     return _finish(session, session.in_workspace(lambda w: session.flows.config_set(w, kind, on, pairs, how)), plan)
@@ -124,7 +124,7 @@ def apply(
 ) -> int:
     """Give a file the content of a local one, in fleet.toml and on the servers."""
     session: Session = context.obj
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, timeout, safe, confirm_within, no_confirm)
     _checked(kind)
     content = _content(session, file)
     return _finish(session, session.in_workspace(lambda w: session.flows.config_write(w, kind, on, content, how)), plan)
@@ -145,7 +145,7 @@ def remove(
 ) -> int:
     """Remove a file from the servers and its stanza from fleet.toml."""
     session: Session = context.obj
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, timeout, safe, confirm_within, no_confirm)
     _checked(kind)
     return _finish(session, session.in_workspace(lambda w: session.flows.config_remove(w, kind, on, how)), plan)
 

@@ -100,7 +100,7 @@ def add(
     session: Session = context.obj
     if app and not action:
         _check_whole(session, words or [], app)
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, None, safe, confirm_within, no_confirm)
     settings = _settings(schedule, timezone, app, action, timeout, memory, overlap, retries, retry_delay, late)
     values = {**settings, **({"catch_up": True} if catch_up else {}), **({"enabled": False} if disabled else {})}
     return _finish(
@@ -138,7 +138,7 @@ def edit(
     session: Session = context.obj
     if app and not action:
         _check_whole(session, words or [], app)
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, None, safe, confirm_within, no_confirm)
     settings = _settings(schedule, timezone, app, action, timeout, memory, overlap, retries, retry_delay, late)
     values = {**settings, **({"on": on} if on else {}), **({} if catch_up is None else {"catch_up": catch_up})}
 
@@ -164,7 +164,7 @@ def enable(
     lock_wait: LockWait = "30s",
 ) -> int:
     """Let a job run on its schedule again, also one that its server has disabled: this vouches for it anew."""
-    how = how_of(context.obj, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
+    how = how_of(context.obj, plan, yes, lock_wait, None, safe, confirm_within, no_confirm)
     return _switch(context.obj, name, True, how)
 
 
@@ -180,7 +180,7 @@ def disable(
     lock_wait: LockWait = "30s",
 ) -> int:
     """Keep a job, with its history, and no longer run it. A run that has begun goes on."""
-    how = how_of(context.obj, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
+    how = how_of(context.obj, plan, yes, lock_wait, None, safe, confirm_within, no_confirm)
     return _switch(context.obj, name, False, how)
 
 
@@ -198,7 +198,7 @@ def remove(
 ) -> int:
     """Take a job off its servers, and its stanza out of fleet.toml. A run that goes on is stopped."""
     session: Session = context.obj
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, None, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, None, safe, confirm_within, no_confirm)
     return _finish(session, session.in_workspace(lambda w: session.flows.cron_remove(w, name, on, how)), plan)
 
 

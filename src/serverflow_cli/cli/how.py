@@ -13,11 +13,11 @@ def how_of(
     session: Session,
     plan: bool,
     yes: bool,
-    safe: bool,
-    confirm_within: str | None,
-    no_confirm: bool,
-    timeout: str | None,
     lock_wait: str,
+    timeout: str | None = None,
+    safe: bool = False,
+    confirm_within: str | None = None,
+    no_confirm: bool = False,
 ) -> Mapping[str, Any]:
     """What flows.config.How is made of. Raises UsageError."""
     return {

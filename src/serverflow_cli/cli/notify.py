@@ -79,7 +79,7 @@ def add(
     if stdin and not secrets:
         raise UsageError("--stdin: without --username there is no password")
     wanted = [*(["username"] if login else []), *secrets]
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, timeout, safe, confirm_within, no_confirm)
 
     def values() -> dict[str, str]:
         return {**({"username": login} if login else {}), **_values(session, name, secrets, stdin)}
@@ -131,7 +131,7 @@ def remove(
     With --on it stays in fleet.toml: for servers that have it still, and from which no route sends anything there now.
     """
     session: Session = context.obj
-    how = how_of(session, plan, yes, safe, confirm_within, no_confirm, timeout, lock_wait)
+    how = how_of(session, plan, yes, lock_wait, timeout, safe, confirm_within, no_confirm)
     result = session.in_workspace(lambda w: session.flows.notify_remove(w, name, how, on))
     return session.finish(result, mutates=True, planned=plan)
 
