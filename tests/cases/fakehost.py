@@ -9,13 +9,16 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from serverflow_actions.kit import watch
+import fakedns
+
+from serverflow_actions.kit import certunits, watch
 from serverflow_actions.kit.firewall import UNIT_FILE, UNIT_TEXT
+from serverflow_actions.kit.powerdns import API_CONFIG, CALLS, CONFIG, DATABASE, UNIT
 from serverflow_actions.kit.probe import FileState, HostError, Result, UnitState, UserState
 from serverflow_actions.kit.sysctl import FILE as SYSCTL_FILE
 from serverflow_actions.kit.undo import Footprint
@@ -55,6 +58,8 @@ class Server:
     programs: dict[str, Any] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
     disks: dict[str, list[int]] = field(default_factory=dict)
+    addresses: list[str] = field(default_factory=list)
+    certificates: dict[str, dict[str, Any]] = field(default_factory=dict)
     rebooted: bool = False
     written: dict[str, str] = field(default_factory=dict)
     kept: list[tuple[str, bytes]] = field(default_factory=list)
@@ -88,15 +93,31 @@ class Server:
             "programs",
             "aliases",
             "disks",
+            "certificates",
         ):
             getattr(self, key).update(described.get(key, {}))
         self.failing += tuple(described.get("failing", ()))
+        self.addresses += described.get("addresses", [])
+        if "powerdns" in described:
+            self._add_powerdns(**described["powerdns"])
         for text in described.get("blobs", []):
             self.blobs[hashlib.sha256(text.encode()).hexdigest()] = text.encode()
         for path, text in described.get("written", {}).items():
             self.written[path] = hashlib.sha256(text.encode()).hexdigest()
         for path in described.get("absent", []):
             self.files.pop(path)
+
+    def _add_powerdns(self, roles: Sequence[str], sql: Sequence[str] = (), running: bool = True) -> None:
+        """A name server of ours, with what the SQL puts into its database."""
+        self.add({"users": {"pdns": {}}})
+        config = "# Written by ServerFlow (dns.server): changes by hand are undone.\n"
+        config += "".join(f"{role}=yes\n" for role in roles)
+        self.put(CONFIG, Entry(content=config.encode()))
+        self.put(API_CONFIG, Entry(content=b"api-key=0123456789abcdef0123\n", mode=0o640, group="pdns"))
+        text = fakedns.database("\n".join([fakedns.SCHEMA, *sql]))
+        self.put(DATABASE, Entry(content=text.encode(), mode=0o640, owner="pdns", group="pdns"))
+        unit = UnitState(UNIT, load="loaded", enabled="enabled")
+        self.units[UNIT] = unit._replace(active="active", sub="running", since=self.now) if running else unit
 
     def at(self, path: str) -> dict[str, Entry]:
         """What stands at the path and below it."""
@@ -144,7 +165,7 @@ def debian(described: dict[str, Any]) -> Server:
                         "/etc/serverflow/firewall",
                     )
                 },
-                **{path: {"mode": "0700"} for path in ("/etc/serverflow/cron", "/etc/serverflow/notify")},
+                **{f"/etc/serverflow/{name}": {"mode": "0700"} for name in ("cron", "notify", "cert")},
             },
             "files": {
                 "/var/lib/dpkg/status": "",
@@ -283,6 +304,13 @@ class FakeProbe:
         total, used, available = self._server.disks.get(path, [100, 40, 50])
         return total, used, available
 
+    def addresses(self) -> list[str]:
+        return list(self._server.addresses)
+
+    def rows(self, database: str, *queries: tuple[str, Sequence[Any]]) -> list[list[Sequence[Any]]] | None:
+        entry = self._file(database, follow=True)
+        return fakedns.rows(entry.content.decode(), queries) if entry else None
+
 
 @dataclass(frozen=True)
 class Powers:
@@ -410,6 +438,18 @@ class FakeHost(FakeProbe):
         self._server.units[name] = found._replace(**changed[verb])
         return None
 
+    def new_database(self, schema: str) -> bytes:
+        return fakedns.database(schema).encode()
+
+    def powerdns_do(self, call: str, body: Mapping[str, Any] | None = None, **names: str) -> None:
+        self._act()
+        if CALLS[call].power not in self._powers.host_verbs:
+            raise HostError(f"this action does not declare {CALLS[call].power}")
+        if self.unit(UNIT).active != "active":
+            raise HostError("PowerDNS does not run")
+        entry = self._server.files[DATABASE]
+        entry.content = fakedns.requested(entry.content.decode(), call, body or {}, names).encode()
+
     def _reload_units(self) -> None:
         folder = "/etc/systemd/system"
         for name in self.names(folder):
@@ -472,6 +512,15 @@ class FakeHost(FakeProbe):
         else:
             raise HostError(f"accounts cannot be asked to {verb}")
 
+    def certificate_do(self, verb: str, name: str, **fields: Any) -> dict[str, Any]:
+        """What a unit of its own would do: `certificates` of the server say how it ends."""
+        self._act()
+        if f"cert-{verb}" not in self._powers.host_verbs:
+            raise HostError(f"this action does not declare cert-{verb}")
+        if verb == "forget" and fields["purge"]:
+            self._server.files.pop(f"/etc/serverflow/certs/{name}", None)
+        return {} if verb == "forget" else dict(self._server.certificates.get(name, {"name": name}))
+
     def machine_do(self, verb: str, value: str = "") -> None:
         self._act()
         if verb not in self._powers.host_verbs:
@@ -487,6 +536,13 @@ class FakeHost(FakeProbe):
             self._reload_units()
         elif verb == "watch-unit":
             for path, text in watch.FILES:
+                if value == "present":
+                    self._server.put(path, Entry(content=text.encode(), mtime=self._server.now))
+                else:
+                    self._server.files.pop(path, None)
+            self._reload_units()
+        elif verb == "cert-unit":
+            for path, text in certunits.FILES:
                 if value == "present":
                     self._server.put(path, Entry(content=text.encode(), mtime=self._server.now))
                 else:
@@ -523,4 +579,7 @@ def described(server: Server, wanted: dict[str, Any]) -> dict[str, Any]:
             out.setdefault(kind, {})[name] = {key: facts[key] for key in value or facts} if facts else None
     for name in wanted.get("packages", {}):
         out.setdefault("packages", {})[name] = server.packages.get(name)
+    for sql in wanted.get("rows", {}):
+        found_rows = fakedns.rows(server.files[DATABASE].content.decode(), [(sql, ())])[0]
+        out.setdefault("rows", {})[sql] = [list(row) for row in found_rows]
     return out

@@ -35,6 +35,9 @@ KINDS = {
     ),
     "cron.changed": Kind("error", "the crontab was changed by hand, or a job's file is damaged"),
     "safe.rolled_back": Kind("error", "a safe change was not confirmed, or did not hold, and has been undone"),
+    "cert.failed": Kind("error", "a certificate was not issued or renewed when it was due"),
+    "cert.expiring": Kind("error", "a sixth of a certificate's life is left, and it is not renewed yet"),
+    "cert.not_served": Kind("error", "a certificate was renewed, and is not what the server serves"),
     "notify.test": Kind("info", "somebody asked for a test"),
 }
 

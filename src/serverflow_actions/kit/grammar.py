@@ -178,11 +178,49 @@ def schedule(raw: Any) -> str:
     return schedules.parse(raw).text
 
 
+def domain(raw: Any) -> str:
+    """A DNS name of a zone or a key, as `acme.app` or `acme.app.`: absolute, in lower case, with the final dot."""
+    from .rdata.names import fqdn  # needed by DNS alone
+
+    name = fqdn(raw)
+    if name.startswith("*"):
+        raise ValueError(f"{_shown(raw)} is a wildcard, and names no zone or key")
+    return name
+
+
 def eventrule(raw: Any) -> str:
     """Which events a channel gets, `GLOB [SEVERITY]`, in its usual form."""
     from . import events
 
     return events.rule(raw).text
+
+
+def routehost(raw: Any) -> str:
+    """A host name, or `*.` and one."""
+    from . import route  # needed by routes alone, as are the next three
+
+    return route.host(raw)
+
+
+def target(raw: Any) -> str:
+    """Where a route leads to: a port, ADDRESS:PORT, `unix:` and a socket, a folder, or an app."""
+    from . import route
+
+    return route.target(raw)
+
+
+def location(raw: Any) -> str:
+    """`PREFIX TARGET`, as `/api 3001`."""
+    from . import route
+
+    return route.location(raw)
+
+
+def rate(raw: Any) -> str:
+    """Requests in a time, `10/s` or `600/m`."""
+    from . import route
+
+    return route.rate(raw)
 
 
 label = _matcher(
@@ -215,4 +253,6 @@ TYPES: dict[str, Callable[[Any], Any]] = {
     "label": label, "name": name, "username": username, "gecos": gecos, "package": package, "hostname": hostname,
     "timezone": timezone, "mode": mode, "ulid": ulid, "sha256": sha256, "cidr": cidr, "address": address,
     "rule": rule, "schedule": schedule, "action": action, "eventrule": eventrule,
+    "domain": domain,
+    "routehost": routehost, "target": target, "location": location, "rate": rate,
 }  # fmt: skip

@@ -19,7 +19,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from . import nofollow
+from . import addresses, nofollow
 from .lifelines import CONFLICTS, STOPS_WITH
 from .probe import Broker, FileState, Host, HostError, Probe, Result, UnitState, UserState
 
@@ -157,6 +157,16 @@ class LocalProbe:
     def now(self) -> float:
         return time.time()
 
+    def addresses(self) -> list[str]:
+        if self._broker is not None:  # a sandbox has a network of its own
+            return list(self._broker.call("addresses")["addresses"])
+        return addresses.own()
+
+    def rows(self, database: str, *queries: tuple[str, Sequence[Any]]) -> list[list[Sequence[Any]]] | None:
+        from . import sqlite  # for few actions, and slow to load
+
+        return sqlite.rows(database, queries)
+
     def disk(self, path: str) -> tuple[int, int, int]:
         found = os.statvfs(path)
         size = found.f_blocks * found.f_frsize
@@ -237,6 +247,17 @@ class LocalHost(LocalProbe):
 
     def machine_do(self, verb: str, value: str = "") -> None:
         self._ask("machine", action=verb, value=value)
+
+    def certificate_do(self, verb: str, name: str, **fields: Any) -> dict[str, Any]:
+        return self._ask("certificate", do=verb, name=name, **fields)
+
+    def new_database(self, schema: str) -> bytes:
+        from . import sqlite
+
+        return sqlite.database(schema)
+
+    def powerdns_do(self, call: str, body: Mapping[str, Any] | None = None, **names: str) -> None:
+        self._ask("powerdns", call=call, body=body, **names)
 
     def _ask(self, verb: str, **arguments: Any) -> dict[str, Any]:
         if self._broker is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 
@@ -122,6 +122,14 @@ class Probe(Protocol):
         """A fresh secret. In a forecast it is the placeholder `<name>`, so that a plan is the same each time."""
 
     def now(self) -> float: ...
+    def addresses(self) -> list[str]:
+        """Those of the server that others may reach, IPv4 first: no loopback, link-local or temporary ones."""
+
+    def rows(self, database: str, *queries: tuple[str, Sequence[Any]]) -> list[list[Sequence[Any]]] | None:
+        """What an SQLite database answers to each query (SQL and its values), all from one moment; None when there is
+        no such file.
+        """
+
     def disk(self, path: str) -> tuple[int, int, int]:
         """Bytes in all, used, and available to users, of the file system that holds the path."""
 
@@ -161,6 +169,17 @@ class Host(Probe, Protocol):
         """
 
     def machine_do(self, verb: str, value: str = "") -> None:
-        """reboot; hostname and timezone, now and after the next boot; firewall-unit and watch-unit, present or absent;
-        sysctl, which puts our own file (kit/sysctl.py) in force.
+        """reboot; hostname and timezone, now and after the next boot; firewall-unit, watch-unit and cert-unit, present
+        or absent; sysctl, which puts our own file (kit/sysctl.py) in force.
         """
+
+    def certificate_do(self, verb: str, name: str, **fields: Any) -> dict[str, Any]:
+        """issue (`force`), revoke (`reason`) or forget (`purge`), outside, with a network; returns what is known of the
+        certificate then, and why another try failed, as remote/certcore.py tells it.
+        """
+
+    def new_database(self, schema: str) -> bytes:
+        """The content of a new SQLite database with this schema, to be written somewhere."""
+
+    def powerdns_do(self, call: str, body: Mapping[str, Any] | None = None, **names: str) -> None:
+        """A request to PowerDNS by its name in kit/powerdns.py; `names` are the zone, key or kind in its path."""

@@ -12,8 +12,8 @@ from typing import Any
 from .spec import Action, BadParams, needs_safe, parse
 
 _PAIR = re.compile(r"([a-z][a-z0-9-]*)=(.*)\Z", re.S)
-#: What runs when nobody is there must not change who may do what, nor this machinery itself.
-_AREAS = frozenset(("cron", "notify", "op", "safe", "server"))
+#: What runs when nobody is there must not change who may do what, who is found under a name, nor this machinery itself.
+_AREAS = frozenset(("cert", "cron", "dns", "notify", "op", "route", "safe", "server"))
 
 
 def parameters(pairs: Iterable[str]) -> dict[str, str | list[str]]:

@@ -73,7 +73,8 @@ class Action(NamedTuple):
     units         units that it may start, stop, restart or reload
     packages      packages that it may install or remove; ("*",) for the package area itself
     accounts      whether it may add, change and remove users and groups
-    host_verbs    reboot, hostname, timezone, firewall-unit, watch-unit, sysctl: rare powers, each named
+    host_verbs    reboot, hostname, timezone, firewall-unit, watch-unit, sysctl, cert-*, and those of
+                  kit/powerdns.py: rare powers, each named
     reads         folders that a read opens although only root may read them; "journal" for the journal
     run_as        "app": the engine runs as the user of the app that the parameter `app` (or `name`) names
     locks         locks that it takes; () is none, ("server",) the server's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from ..change import Change
 from ..probe import Host, Probe
@@ -20,19 +20,22 @@ class WatchUnit:
     """
 
     absent: bool = False
+    files: ClassVar[tuple[tuple[str, str], ...]] = FILES
+    timer: ClassVar[str] = TIMER
+    power: ClassVar[str] = "watch-unit"
 
     def check(self, probe: Probe) -> Change | None:
-        found = [File(path, text, absent=self.absent).check(probe) for path, text in FILES]
+        found = [File(path, text, absent=self.absent).check(probe) for path, text in self.files]
         changes = [change for change in found if change]
         if not changes:
             return None
         fields: dict[str, Any] = {c.name: c.fields.get("sha256", (c.verb, None)) for c in changes}
         verbs = {change.verb for change in changes}
-        verb = verbs.pop() if len(changes) == len(FILES) and len(verbs) == 1 else "update"
-        return Change(verb, "unit-file", TIMER, fields, "\n".join(c.diff for c in changes if c.diff))
+        verb = verbs.pop() if len(changes) == len(self.files) and len(verbs) == 1 else "update"
+        return Change(verb, "unit-file", self.timer, fields, "\n".join(c.diff for c in changes if c.diff))
 
     def apply(self, host: Host) -> None:
-        host.machine_do("watch-unit", "absent" if self.absent else "present")
+        host.machine_do(self.power, "absent" if self.absent else "present")
 
     def footprint(self, _: Probe) -> Footprint:
-        return Footprint(paths=tuple(path for path, _ in FILES), after=("daemon-reload",))
+        return Footprint(paths=tuple(path for path, _ in self.files), after=("daemon-reload",))
