@@ -1,7 +1,8 @@
 """Takes ServerFlow off a server, with the folder that it came from: nothing is imported once it works. Started with the
 server's lock on descriptor 0 and its operation's lock as the argument.
 
-What apps own (users, data, services) stays, and so does the firewall with its unit: it belongs to the operator.
+What apps own (users, data, services) stays, and so does the firewall with its unit: it belongs to the operator. So do
+certificates that were issued: somebody serves them.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ _FILES = (
     layout.BOOT_LINK,
     layout.BOOT_LINK_ONCE,
     layout.SUDOERS,
-    *(f"{layout.UNITS}/{name}" for name in ("serverflow-watch.service", "serverflow-watch.timer")),
-    f"{layout.UNITS}/timers.target.wants/serverflow-watch.timer",
+    *(f"{layout.UNITS}/serverflow-{name}" for name in ("watch.service", "watch.timer", "cert.service", "cert.timer")),
+    *(f"{layout.UNITS}/timers.target.wants/serverflow-{name}.timer" for name in ("watch", "cert")),
 )
+#: What starts by itself, and what it has others do.
+_TURNS = ("serverflow-watch.*", "serverflow-cert*", "serverflow-acme*", "serverflow-notify-*.timer")
 _INCLUDE = f"Include {layout.SSHD_DROP_IN}\n"
-_FOLDERS = (layout.LIBEXEC, layout.TRUST, layout.CRON, layout.STATE, layout.RUN)
+_FOLDERS = (layout.LIBEXEC, layout.TRUST, layout.CRON, layout.CERT, layout.STATE, layout.RUN)
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
     """
     _wait_for_the_answer()
     _attempt(os.unlink, layout.CRONTAB)
-    _attempt(_run, ["systemctl", "stop", "serverflow-watch.*", "serverflow-notify-*.timer"])
+    _attempt(_run, ["systemctl", "stop", *_TURNS])
     # Before the jobs: nobody is to hear that they were killed.
     shutil.rmtree(layout.NOTIFY, ignore_errors=True)
     _attempt(_run, ["systemctl", "stop", "serverflow-cron-*", "serverflow-job-*", "serverflow-notify-*"])

@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator
 
+import listeners
 from serverflow_actions.kit.firewall import RULES
 from serverflow_actions.kit.host import HostError
 from units import run
@@ -23,8 +24,17 @@ _SUDO = ("/usr/sbin/visudo", "-c")
 _NAMED = ("/usr/bin/named-checkconf", "-z")
 _POSTFIX = ("/usr/sbin/postfix", "check")
 _NFT = ("/usr/sbin/nft", "-c", "-f")
+#: It sees whether files of certificates and keys are there, not whether they match.
+_APACHE = ("/usr/sbin/apache2ctl", "-t")
+#: As in its unit's own ExecReload; it loads certificates and keys.
+_HAPROXY = ("/usr/sbin/haproxy", "-Ws", "-c", "-f", "/etc/haproxy/haproxy.cfg")
+#: All is read to say one value; the files that settings name too, which is -x (doveconf(1)). -n would print all of it.
+_DOVECOT = ("/usr/bin/doveconf", "-x", "protocols")
 _UNITS: dict[str, Argv] = {
     "nginx.service": _NGINX,
+    "apache2.service": _APACHE,
+    "haproxy.service": _HAPROXY,
+    "dovecot.service": _DOVECOT,
     "ssh.service": _SSHD,
     "sshd.service": _SSHD,
     "named.service": _NAMED,
@@ -59,6 +69,8 @@ def before(verb: str, unit: str) -> None:
         cluster = _CLUSTER.match(unit)
         for argv in filter(None, (_UNITS.get(unit), _postgres(*cluster.groups()) if cluster else None)):
             _ask(argv, f"{unit} was not told to {verb}")
+        if unit == "nginx.service":
+            listeners.before(f"{unit} was not told to {verb}")
 
 
 def broken(paths: Iterable[str]) -> frozenset[Argv]:

@@ -201,13 +201,14 @@ def test_odd_answers_to_a_request_to_sign(answer: bytes) -> None:
         struct.pack(">I", 1) + b"\xff" * 4 + b"x",
         struct.pack(">I", 2049) + bytes(8 * 2049),
     ],
+    ids=range(6),  # not by what is another key each time: workers compare names
 )
 def test_odd_lists(body: bytes) -> None:
     with fake(lambda _: framed(12, body)) as agent, pytest.raises(TrustError, match="makes no sense"):
         agent.identities()
 
 
-@pytest.mark.parametrize("said", [b"", b"\0", framed(14, string(SIGNATURE))[:-1]])
+@pytest.mark.parametrize("said", [b"", b"\0", framed(14, string(SIGNATURE))[:-1]], ids=range(3))
 def test_an_agent_that_hangs(said: bytes) -> None:
     with fake(lambda _: said, hang=True) as agent, pytest.raises(TrustError, match="does not answer"):
         AgentKey(KEY.public_key, agent).sign(MESSAGE)

@@ -56,7 +56,7 @@ def test_each_field_counts_in_the_fingerprint() -> None:
         ("x25519:", "rsa:"),
         ('seal = "', 'extra = "x"\nseal = "'),
     ],
-    ids=str,
+    ids=range(8),
 )
 def test_what_is_no_invitation_is_refused(change: tuple[str, str]) -> None:
     with pytest.raises(ConfigError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import struct
 import subprocess
@@ -110,6 +111,7 @@ def test_both_sides_use_the_same_namespaces() -> None:
         b"",
         *(BLOB[:length] for length in range(0, len(BLOB), 7)),
     ],
+    ids=itertools.count(),
 )
 def test_neither_takes_a_blob_of_another_form(wrong: bytes) -> None:
     with pytest.raises(verify.Refused):
