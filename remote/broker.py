@@ -15,16 +15,17 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 import machine
+import powerdns_api
 import reach
 import validate
 from safely import Safely
 from sandbox import bound_to, expand
-from serverflow_actions.kit import grammar
+from serverflow_actions.kit import addresses, grammar
 from serverflow_actions.kit.host import ENVIRONMENT, HostError, show_units
 from serverflow_actions.kit.sysctl import FILE as SYSCTL_FILE
 
 #: What a safe change may ask for before it is armed.
-_BEFORE_ARMING = ("unit-show", "arm")
+_BEFORE_ARMING = ("unit-show", "addresses", "arm")
 _UNIT_VERBS = ("start", "stop", "restart", "reload", "try-restart", "enable", "disable", "reset-failed")
 _APT = (
     "apt-get",
@@ -79,6 +80,9 @@ class Broker:
             "package": self._package,
             "account": self._account,
             "machine": self._machine,
+            "powerdns": self._powerdns,
+            "addresses": self._addresses,
+            "certificate": self._certificate,
             "arm": self._arm,
             "put-aside": self._put_aside,
             "keep-aside": self._keep_aside,
@@ -218,11 +222,27 @@ class Broker:
         elif action == "watch-unit":
             machine.set_watch_unit(value)
             return self._systemctl("daemon-reload")
+        elif action == "cert-unit":
+            machine.set_cert_unit(value)
+            return self._systemctl("daemon-reload")
         elif action == "sysctl":
             machine.check_values_can_be_set()
             # With a file it applies that one alone, systemd-sysctl(8).
             self._run(["/lib/systemd/systemd-sysctl", SYSCTL_FILE], 60)
         return {}
+
+    def _powerdns(self, call: str, **fields: Any) -> dict[str, Any]:
+        return powerdns_api.request(self._host_verbs, call, **fields)
+
+    def _addresses(self) -> dict[str, Any]:
+        return {"addresses": addresses.own()}
+
+    def _certificate(self, do: str, name: str, **fields: Any) -> dict[str, Any]:
+        if f"cert-{do}" not in self._host_verbs:
+            raise HostError(f"this action does not declare cert-{do}")
+        import certunit
+
+        return certunit.perform(do, grammar.name(name), fields, self._stop)
 
 
 def _with_suffix(pattern: str) -> str:

@@ -262,6 +262,18 @@ def _notify_test(params: Mapping[str, Any], asker: Asker) -> Answer:
         raise Denied("action-failed", f"there is no channel {params['name']} on this server") from None
 
 
+def _cert_list(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import certcore
+
+    return "done", {"certificates": certcore.listed()}
+
+
+def _cert_check(params: Mapping[str, Any], asker: Asker) -> Answer:
+    import certcore
+
+    return "done", certcore.checked(params["name"])
+
+
 _ACTIONS: dict[str, Callable[[Mapping[str, Any], Asker], Answer]] = {
     "op.list": _op_list,
     "op.status": _op_status,
@@ -280,6 +292,8 @@ _ACTIONS: dict[str, Callable[[Mapping[str, Any], Asker], Answer]] = {
     "cron.history": _cron_history,
     "cron.logs": _cron_logs,
     "cron.run": _cron_run,
+    "cert.list": _cert_list,
+    "cert.check": _cert_check,
     "notify.list": _notify_list,
     "notify.status": _notify_status,
     "notify.test": _notify_test,

@@ -17,7 +17,7 @@ FOLDERS = (
     layout.STATE, layout.RUN, "/root", "/etc/ssl/private", "/etc/letsencrypt", "/etc/wireguard", "/etc/openvpn",
     "/etc/ipsec.d/private", "/etc/swanctl/private", "/etc/wpa_supplicant", "/etc/ppp", "/etc/apt/auth.conf.d",
     "/etc/NetworkManager/system-connections", "/etc/pki/tls/private", "/etc/credstore", "/etc/credstore.encrypted",
-    "/var/backups", "/var/lib/private",
+    "/var/backups", "/var/lib/private", "/run/credentials", layout.CERT_VERSIONS,
 )  # fmt: skip
 #: Covered one by one: their folders are needed.
 FILES = (

@@ -14,6 +14,9 @@ APPS = CONFIG + "/apps"
 FIREWALL = CONFIG + "/firewall"
 CRON = CONFIG + "/cron"  # jobs
 NOTIFY = CONFIG + "/notify"  # channels of alerts, with their secrets
+CERT = CONFIG + "/cert"  # certificates that are to be had, with the secrets for that
+CERTS = CONFIG + "/certs"  # those that there are: links into the next
+CERT_VERSIONS = CERTS + "/.versions"  # with their keys
 
 CRONTAB = "/etc/cron.d/serverflow"
 AUTHORIZED_KEYS = "/etc/ssh/serverflow_authorized_keys"
@@ -44,10 +47,13 @@ WRITTEN = STATE + "/written"  # what we last wrote, file by file
 BALLAST = STATE + "/ballast"
 CRON_STATE = STATE + "/cron"  # histories of jobs, and who installed them
 ALERTS = STATE + "/alerts"
+CERT_STATE = STATE + "/cert"  # what is known of each certificate
+ACME = STATE + "/acme"  # accounts with authorities: the folder of whoever talks to them
 
 RUN = "/run/serverflow"
 BOOT = RUN + "/boot"
 CRON_RUN = RUN + "/cron"
+CERT_RUN = RUN + "/cert"
 ALERTS_IN_MEMORY = RUN + "/alerts"  # what a full disk does not take
 
 LOGIN_USER = "serverflow"

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 
 import store
-from serverflow_actions.kit import firewall, watch
+from serverflow_actions.kit import certunits, firewall, watch
 from serverflow_actions.kit.host import HostError
 
 
@@ -56,6 +56,11 @@ def set_firewall_unit(value: str) -> None:
 def set_watch_unit(value: str) -> None:
     """The service and the timer that look after jobs and alerts, likewise."""
     _set_units(value, watch.FILES)
+
+
+def set_cert_unit(value: str) -> None:
+    """The service and the timer that renew certificates, likewise."""
+    _set_units(value, certunits.FILES)
 
 
 def _set_units(value: str, files: Sequence[tuple[str, str]]) -> None:

@@ -14,6 +14,7 @@ from verify import Signed
 
 #: Reads that tell whether a managed file is as we wrote it.
 _MANAGED = ("config.list", "config.show")
+_ROUTES = ("route.list", "route.show")
 
 
 class Request(NamedTuple):
@@ -40,8 +41,8 @@ class Request(NamedTuple):
         }
 
     def _written(self) -> dict[str, str]:
-        """What the engine may have to compare: of what it may write, or of the managed files. No more: the whole record
-        can be longer than a line to the worker, and is no other key's business.
+        """What the engine may have to compare: of what it may write, or of managed files and routes. No more: the whole
+        record can be longer than a line to the worker, and is no other key's business.
         """
         import declared
         import written
@@ -52,6 +53,8 @@ class Request(NamedTuple):
             from serverflow_actions.config._kinds import KINDS
 
             folders = [kind.path for kind in KINDS.values()]
+        elif self.command.action in _ROUTES:
+            folders = ["/etc/nginx/conf.d"]
         else:
             return {}
         return {path: sha256 for path, sha256 in written.known().items() if declared.covers(folders, path)}

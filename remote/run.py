@@ -82,6 +82,7 @@ class Run:
         self.heard = 0  # bytes of frames
         self.exit: dict[str, int | None] = {"code": None, "signal": None}
         self.killed_for = ""
+        self._cut_off = ""  # what the broker says of its work, where that had to end in the middle
         self._cgroup = ""
         self._memory_hit = False
         manifest = job["manifest"]
@@ -188,6 +189,8 @@ class Run:
             with hold.still(self._worker) if replaces else contextlib.nullcontext():
                 result = self.broker.serve(str(message["verb"]), dict(message["arguments"]))
         except HostError as error:
+            if self.killed_for and str(error) != self.killed_for:
+                self._cut_off = f": {error}"
             return {"error": str(error)}
         if message["verb"] == "arm":
             # What is left of the countdown is for whoever confirms.
@@ -236,11 +239,10 @@ class Run:
             number = getattr(signal, f"SIG{status}", None)
             self.exit["signal"] = int(number) if number else None
         if self.killed_for == "timeout":
-            return failed(
-                "timeout", f"the action did not end within {self.job['timeout']} s; all its processes were killed"
-            )
+            told = f"the action did not end within {self.job['timeout']} s; all its processes were killed"
+            return failed("timeout", told + self._cut_off)
         if self.killed_for == "killed":
-            return failed("killed", "the action was cancelled; all its processes were killed")
+            return failed("killed", f"the action was cancelled; all its processes were killed{self._cut_off}")
         if self.killed_for == "output-flood":
             return failed("output-flood", "the action printed more than 64 MiB; it was killed")
         if "result: oom-kill" in tail or (status == "KILL" and self._memory_hit):

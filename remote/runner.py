@@ -88,6 +88,30 @@ def _watch() -> None:
     cronwatch.watch()
 
 
+def _cert_renew(name: str = "", force: str = "") -> None:
+    import certturn
+
+    certturn.main(name, force)
+
+
+def _cert_revoke(name: str, reason: str) -> None:
+    import certturn
+
+    certturn.revoke(name, reason)
+
+
+def _cert_acme(folder: str) -> None:
+    import certacme
+
+    certacme.main(folder)
+
+
+def _cert_hook(folder: str) -> None:
+    import certhook
+
+    certhook.main(folder)
+
+
 def _deliver() -> None:
     import deliver
 
@@ -133,6 +157,10 @@ _LOCAL: dict[str, tuple[tuple[int, ...], Callable[..., None]]] = {
     "cron-run": ((4, 5), _run_job),
     "watch": ((0,), _watch),
     "deliver": ((0,), _deliver),
+    "cert-renew": ((0, 1, 2), _cert_renew),
+    "cert-revoke": ((2,), _cert_revoke),
+    "cert-acme": ((1,), _cert_acme),
+    "cert-hook": ((1,), _cert_hook),
 }
 
 

@@ -19,7 +19,7 @@ import snapshots
 import validate
 import written
 from sandbox import expand
-from serverflow_actions.kit import grammar
+from serverflow_actions.kit import certunits, grammar
 from serverflow_actions.kit.host import HostError
 from serverflow_actions.kit.watch import FILES as WATCH_FILES
 from units import told
@@ -29,6 +29,7 @@ _BY_POWER = {
     "timezone": ("/etc/localtime", "/etc/timezone"),
     "firewall-unit": ("/etc/systemd/system/serverflow-firewall.service",),
     "watch-unit": tuple(path for path, _ in WATCH_FILES),
+    "cert-unit": tuple(path for path, _ in certunits.FILES),
 }
 
 

@@ -35,13 +35,13 @@ _SIGNALS = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signa
 
 _DROP_IN = re.compile(
     r"/etc/(?:systemd/system/[A-Za-z0-9@_-]+\.(?:service|timer|socket)\.d|systemd/journald\.conf\.d|motd\.d"
-    r"|serverflow/(?:firewall|cron|notify))\Z"
+    r"|serverflow/(?:firewall|cron|notify|cert))\Z"
 )
-#: What only root may look at: command lines of jobs, and the passwords of channels.
-_PRIVATE = ("/etc/serverflow/cron", "/etc/serverflow/notify")
+#: What only root may look at: command lines of jobs, the passwords of channels, and those for certificates.
+_PRIVATE = ("/etc/serverflow/cron", "/etc/serverflow/notify", "/etc/serverflow/cert")
 _CONDITION = re.compile(r"\{([a-z-]+)=([a-z0-9-]+)\}")
 
-_HIDDEN = (layout.STATE, "/root/.ssh")
+_HIDDEN = (layout.STATE, layout.CERT_VERSIONS, "/root/.ssh")
 
 #: Where folders of apps may be made: for a folder that does not exist yet its nearest existing parent is opened.
 _GROWING = ("/srv/", "/home/", "/opt/", "/var/www/", "/var/lib/")
