@@ -23,7 +23,7 @@ from serverflow_actions.kit.undo import Footprint, covers, total
 #: Some of their cases change something, and can be put back.
 REVERSIBLE = {
     "app.create", "app.remove", "config.remove", "config.set", "cron.add", "cron.command", "cron.remove", "file.put",
-    "notify.remove", "notify.set", "redis.create", "redis.remove",
+    "notify.remove", "notify.set", "redis.create", "redis.remove", "route.remove", "route.set",
     "service.disable", "service.enable", "service.start", "service.stop", "system.timezone",
     "user.add-key", "user.create", "user.remove", "user.remove-key",
 }  # fmt: skip

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ from serverflow_actions.kit.spec import Action, BadParams, parse
 
 ACTIONS = [registry.load(name) for name in registry.names()]
 each_action = pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
+PROTOCOL = (Path(__file__).parents[2] / "docs/protocol.md").read_text("utf-8")
 
 
 @each_action
@@ -22,6 +24,13 @@ def test_texts_are_there_for_manual_and_completion(action: Action) -> None:
     assert action.summary and not action.summary.endswith(".")
     for param in action.params:
         assert param.help and not param.help.endswith("."), param.name
+
+
+@each_action
+def test_the_protocol_has_each_parameter_of_a_request_that_it_has(action: Action) -> None:
+    row = re.search(rf"^\| `{re.escape(action.name)}`[^|]*\|([^|]*)\|", PROTOCOL, re.MULTILINE)
+    if row:
+        assert set(re.findall(r"`([a-z_-]+)`", row.group(1))) >= {param.name for param in action.params}
 
 
 @each_action

@@ -1,0 +1,1 @@
+"""Certificates: this server gets and renews its own, by ACME and DNS-01."""

@@ -1,0 +1,1 @@
+"""Name servers with PowerDNS, their zones and their keys."""

@@ -1,0 +1,1 @@
+"""Routes: nginx takes requests for host names and leads them to apps, or to folders with files."""
