@@ -85,3 +85,30 @@ def test_where_no_new_one_can_be_made_the_next_request_tries_again() -> None:
                     await _request(connector, endpoint)
 
     asyncio.run(work())
+
+
+def test_requests_at_once_share_one_that_ends_with_the_last() -> None:
+    """As when several zones of one name server are asked for."""
+
+    async def work() -> None:
+        server = _Server()
+        listener, endpoint, keys = await server.listen()
+        first_is_over = asyncio.Event()
+
+        async def longer(connector: Connector) -> None:
+            async with connector.hold(endpoint):
+                await first_is_over.wait()
+                await _request(connector, endpoint)
+
+        async def shorter(connector: Connector) -> None:
+            await _request(connector, endpoint)
+            first_is_over.set()
+
+        async with Connector(keys) as connector:
+            await asyncio.gather(shorter(connector), longer(connector), _request(connector, endpoint))
+            assert server.connections == 1
+            await _request(connector, endpoint)
+            assert server.connections == 2
+        listener.close()
+
+    asyncio.run(work())

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -109,12 +109,14 @@ def _find_nothing(name: str) -> str | None:  # noqa: ARG001  (the signature of c
 
 @dataclass
 class _Held:
-    """A connection that is kept for several requests, and what closes it. None once it was hung up: the next request
-    brings another.
+    """A connection that is kept for several requests, and what closes it. None before it is there, and once it was hung
+    up: the next request brings another. The last of `users` closes it; one at a time opens it.
     """
 
-    stack: contextlib.AsyncExitStack
-    connection: asyncssh.SSHClientConnection | None
+    stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
+    connection: asyncssh.SSHClientConnection | None = None
+    users: int = 0
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Connector:
@@ -155,16 +157,20 @@ class Connector:
 
     @contextlib.asynccontextmanager
     async def hold(self, endpoint: Endpoint, hear: Callable[..., None] | None = None) -> AsyncIterator[None]:
-        """Keep one connection for several requests to the same server; inside of such a block, the same one."""
-        if endpoint in self._held:
+        """Keep one connection for several requests to the same server; inside of such a block, and beside it, the same
+        one.
+        """
+        held = self._held.setdefault(endpoint, _Held())
+        held.users += 1
+        try:
+            if held.users == 1:
+                await self._the_one(held, endpoint, hear)
             yield
-            return
-        async with contextlib.AsyncExitStack() as stack:
-            self._held[endpoint] = _Held(stack, await self._connected(endpoint, stack, hear))
-            try:
-                yield
-            finally:
+        finally:
+            held.users -= 1
+            if not held.users:
                 del self._held[endpoint]
+                await held.stack.aclose()
 
     async def hang_up(self, endpoint: Endpoint) -> None:
         """End the held connection, if there is one: the next request is over a new one, which is held in its place."""
@@ -182,11 +188,18 @@ class Connector:
         """
         held = self._held.get(endpoint)
         if held:
-            held.connection = held.connection or await self._connected(endpoint, held.stack, hear)
-            yield held.connection
+            yield await self._the_one(held, endpoint, hear)
             return
         async with contextlib.AsyncExitStack() as stack:
             yield await self._connected(endpoint, stack, hear)
+
+    async def _the_one(
+        self, held: _Held, endpoint: Endpoint, hear: Callable[..., None] | None
+    ) -> asyncssh.SSHClientConnection:
+        """The held connection. Raises as `connect` does."""
+        async with held.opening:
+            held.connection = held.connection or await self._connected(endpoint, held.stack, hear)
+            return held.connection
 
     async def _connected(
         self, endpoint: Endpoint, stack: contextlib.AsyncExitStack, hear: Callable[..., None] | None
