@@ -93,10 +93,11 @@ def test_a_renamed_server_is_followed_by_selectors() -> None:
     editor = Editor(text)
     editor.rename_entry("servers", "web1", "front")
     gone, came = changed(text, editor.text)
+    (served,) = (line for line in text.splitlines() if line.startswith("nameservers"))
     on = 'on = "web1"'
-    assert gone == ["[servers.web1]", on, 'allow_from = "@app, web1,!web1,web1*,web10"', on, on]
-    on = 'on = "front"'
-    assert came == ["[servers.front]", on, 'allow_from = "@app, front,!front,web1*,web10"', on, on]
+    assert gone == ["[servers.web1]", on, 'allow_from = "@app, web1,!web1,web1*,web10"', served, on, on, on]
+    on, served = 'on = "front"', served.replace('"web1"', '"front"')
+    assert came == ["[servers.front]", on, 'allow_from = "@app, front,!front,web1*,web10"', served, on, on, on]
 
 
 @pytest.mark.parametrize(
@@ -385,4 +386,44 @@ def test_inline_elements_are_edited_inline() -> None:
     editor.remove_elements("grants", lambda element: element["to"] == "ci")
     editor.update_elements("grants", lambda element: element["to"] == "bob", {"on": "web1"})
     assert tomllib.loads(editor.text)["grants"] == [{"to": "bob", "allow": ["*"], "on": "web1"}]
-    assert len(editor.text.splitlines()) == 2
+    assert editor.text.splitlines()[1:] == [
+        "grants = [",
+        '    { to = "bob", allow = ["*"], on = "web1" },',
+        "]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        '[dns.zones."a.b"]\nprovider = "cf"\n[x]\n',
+        '[dns.zones."a.b"]\nprovider = "cf"\nrecords = []\n[x]\n',
+        '[dns.zones."a.b"]\nprovider = "cf"\n[[dns.zones."a.b".records]]\nname = "@"\ntype = "A"\n[x]\n',
+    ],
+)
+def test_a_list_in_an_entry_whose_name_has_a_dot(before: str) -> None:
+    editor, path = Editor(before), ("dns", "zones", "a.b", "records")
+    editor.append_element(path, {"name": "www", "type": "A", "ttl": "1h"})
+    editor.update_elements(path, lambda element: element["name"] == "www", {"ttl": None, "proxied": True})
+    editor.remove_elements(path, lambda element: element["name"] == "@")
+    found = tomllib.loads(editor.text)
+    assert found["dns"]["zones"]["a.b"]["records"] == [{"name": "www", "type": "A", "proxied": True}]
+    assert found["x"] == {}
+
+
+def test_many_elements_are_one_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zone is imported with thousands of records, and the whole text is read for each edit."""
+    edits = 0
+    really = Editor._splice
+
+    def splice(self: Editor, *words: Any) -> None:
+        nonlocal edits
+        edits += 1
+        really(self, *words)
+
+    monkeypatch.setattr(Editor, "_splice", splice)
+    editor, path = Editor('[dns.zones."a.b"]\nprovider = "cf"\n'), ("dns", "zones", "a.b", "records")
+    many = [{"name": f"n{number}", "type": "A"} for number in range(50)]
+    editor.append_elements(path, [*many, many[0]])
+    assert tomllib.loads(editor.text)["dns"]["zones"]["a.b"]["records"][:50] == many
+    assert edits < 4

@@ -25,11 +25,20 @@ SELECTORS: tuple[Path, ...] = (
     ("config", "*", "on"),
     ("cron", "*", "on"),
     ("notify", "routes", "*", "on"),
+    ("dns", "providers", "*", "on"),
+    ("dns", "providers", "*", "nameservers", "*"),
+    ("acme", "on"),
+    ("certificates", "*", "on"),
     ("routes", "*", "on"),
     ("checks", "*", "on"),
 )
 REFERENCES: Mapping[Path, tuple[Path, ...]] = {
-    ("apps",): (("cron", "*", "app"), ("routes", "*", "to", "app"), ("grants", "*", "where", "app")),
+    ("apps",): (
+        ("cron", "*", "app"),
+        ("routes", "*", "to", "app"),
+        ("routes", "*", "paths", "*", "app"),
+        ("grants", "*", "where", "app"),
+    ),
     ("notify", "channels"): (("notify", "routes", "*", "to", "*"),),
     ("dns", "providers"): (("dns", "zones", "*", "provider"),),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -58,7 +58,7 @@ def take_back(folder: FleetFolder, before: str, after: str, timeout_s: float = 1
 
 
 class Editor:
-    """A fleet file's text and its edits. A table is named as in its header: "servers", "dns.zones"."""
+    """A fleet file's text and its edits. A table is named as in its header: "servers", "dns.zones"; "" is the file."""
 
     def __init__(self, text: str) -> None:
         self._mark = "\ufeff" if text.startswith("\ufeff") else ""
@@ -125,33 +125,48 @@ class Editor:
         if value in (self._get(path) or ()):
             self._inside(path, lambda array: array.remove(value))
 
-    def append_element(self, table: str, values: Mapping[str, Any]) -> None:
-        """Add an element to a list of tables, after its last one, else at the end of the file.
+    def elements(self, table: str | Path) -> list[Mapping[str, Any]]:
+        """What a list of tables has."""
+        return list(self._get(_path(table)) or ())
 
-        Nothing happens when an equal one is there.
+    def append_element(self, table: str | Path, values: Mapping[str, Any]) -> None:
+        """Add an element to a list of tables: see `append_elements`."""
+        self.append_elements(table, [values])
+
+    def append_elements(self, table: str | Path, elements: Sequence[Mapping[str, Any]]) -> None:
+        """Add elements to a list of tables, after its last one; to one that is not there yet, as `[[table]]`, or
+        inside of the entry that it belongs to. A path is for names with a dot in them.
+
+        Nothing happens with those to which an equal one is there.
         """
-        path = tuple(table.split("."))
+        path = _path(table)
         present = self._get(path) or []
-        if dict(values) in present:
+        new = [values for values in elements if dict(values) not in present]
+        if not new:
             return
+        if not present and len(path) > 1 and path not in self._scan().values and self._get(path[:-1]) is not None:
+            self._put(path, [])
         if path in self._scan().values:
-            self._inside(path, lambda array: array.append(dict(values)))
-        else:
-            self._create(path, values, (f"[[{table}]]", path))
+            self._inside(path, partial(_append_tables, elements=new))
+            return
+        for values in new:
+            self._create(path, values, (f"[[{key_text(*map(str, path))}]]", path))
 
     def update_elements(
-        self, table: str, matches: Callable[[Mapping[str, Any]], bool], values: Mapping[str, Any]
+        self, table: str | Path, matches: Callable[[Mapping[str, Any]], bool], values: Mapping[str, Any]
     ) -> None:
-        """Set keys in the elements of a list of tables that match."""
-        path = tuple(table.split("."))
+        """Set keys in the elements of a list of tables that match; a value of None takes its key out."""
+        path = _path(table)
         for index, element in enumerate(self._get(path) or ()):
             for key, value in values.items() if matches(element) else ():
-                if not _same(element.get(key), value):
+                if value is None and key in element:
+                    self._remove((*path, index, key))
+                elif value is not None and not _same(element.get(key), value):
                     self._put((*path, index, key), value)
 
-    def remove_elements(self, table: str, matches: Callable[[Mapping[str, Any]], bool]) -> None:
+    def remove_elements(self, table: str | Path, matches: Callable[[Mapping[str, Any]], bool]) -> None:
         """Take the elements out of a list of tables that match, with the comments inside of them."""
-        path = tuple(table.split("."))
+        path = _path(table)
         for index, element in reversed(list(enumerate(self._get(path) or ()))):
             if not matches(element):
                 continue
@@ -270,8 +285,12 @@ class Editor:
                 self._splice(span.start, span.end, literal(renamed))
 
 
+def _path(table: str | Path) -> Path:
+    return tuple(table.split(".")) if isinstance(table, str) else table
+
+
 def _entry(table: str, name: str) -> Path:
-    return (*table.split("."), name)
+    return (*table.split("."), name) if table else (name,)
 
 
 def _rename_term(selector: str, old: str, new: str) -> str:
@@ -302,6 +321,15 @@ def _last_dotted(found: Scan, parent: Path) -> tuple[Section, Span] | None:
         if line.path[: len(parent)] == parent
     ]
     return lines[-1] if lines else None
+
+
+def _append_tables(array: Any, elements: Sequence[Mapping[str, Any]]) -> None:
+    """Each on a line of its own, spaced as we space all that we write."""
+    import tomlkit
+
+    for values in elements:
+        array.append(tomlkit.parse(f"value = {literal(dict(values))}\n")["value"])
+    array.multiline(True)
 
 
 def _assign(table: Any, path: Path, value: Any) -> None:

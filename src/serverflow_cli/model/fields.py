@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from serverflow_actions.kit import checks, events, grammar
+from serverflow_actions.kit import checks, events, grammar, route
 
 from . import address, selector
 
@@ -72,6 +72,15 @@ def _rule(raw: str) -> None:
     usual = grammar.rule(raw)
     if raw != usual:
         raise ValueError(f"{raw[:60]!a} is written {usual}")
+
+
+def _place(raw: str) -> None:
+    if route.target_of(raw).kind != "proxy" or raw.isdigit():
+        raise ValueError(f"{raw[:60]!a} is not ADDRESS:PORT")
+
+
+def _prefix(raw: str) -> None:
+    route.location(f"{raw} 1")
 
 
 def _argument(raw: str) -> None:
@@ -139,6 +148,16 @@ ParamValue = Annotated[Any, AfterValidator(_param)]
 #: In one spelling, so that equal schedules are equal texts.
 Schedule = Annotated[str, AfterValidator(grammar.schedule)]
 Rule = Annotated[str, _checked(_rule)]
+RouteHost = Annotated[str, _checked(route.host)]
+RoutePlace = Annotated[str, _checked(_place)]
+RoutePath = Annotated[str, _checked(_prefix)]
+Rate = Annotated[str, _checked(route.rate)]
+AcmeDirectory = Annotated[
+    str,
+    _pattern(
+        r"letsencrypt(-staging)?|https://[a-z0-9.:\[\]-]+/[!-~]*", "letsencrypt, letsencrypt-staging or an https URL"
+    ),
+]
 Check = Annotated[str, _checked(checks.parse)]
 ActionPattern = Annotated[
     str, _pattern(r"\*|[a-z][a-z0-9-]*\.(?:[a-z][a-z0-9-]*)?\*?(?<!\.)", "an action or a glob of actions")

@@ -65,6 +65,8 @@ class Server(Stanza):
     packages: tuple[fields.PackageName, ...] = ()
     timezone: fields.TimeZone | None = None
     hostname: fields.HostName | None = None
+    #: Where the world finds it, if `host` is no address or not that one.
+    addresses: tuple[fields.Address, ...] = ()
 
 
 class Operator(Stanza):
@@ -242,27 +244,55 @@ class Notify(Stanza):
     routes: tuple[AlertRoute, ...] = ()
 
 
-class DnsProvider(Stanza):
-    """Who serves zones."""
+class CloudflareDns(Stanza):
+    """Zones at Cloudflare. The token needs Zone:Read and DNS:Edit for them, and nothing else."""
 
     provider: Literal["cloudflare"]
     token: Secret
 
 
+class PowerDns(Stanza):
+    """Zones on a server of the fleet. `nameservers` has the names of NS records and the server behind each; those but
+    `on` copy the zones from it, and without it among them it is a hidden primary (RFC 9499). Copies are made with
+    the TSIG key whose secret is `transfer_key`.
+    """
+
+    provider: Literal["powerdns"]
+    on: fields.ServerName
+    nameservers: Annotated[dict[fields.HostName, fields.ServerName], Field(min_length=1)]
+    transfer_key: Secret | None = None
+
+
+#: Who serves zones.
+DnsProvider = Annotated[CloudflareDns | PowerDns, Field(discriminator="provider")]
+
+
 class Record(Stanza):
-    """An rrset (RFC 2181, section 5). `name` is relative to the zone, `@` is the zone itself."""
+    """An rrset (RFC 2181, section 5). `name` is relative to the zone, `@` is the zone itself. A `ttl` of "auto" leaves
+    it to the provider, and so does `proxied`, by which the world sees Cloudflare's address.
+    """
 
     name: fields.RecordName
-    type: Literal["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SRV", "TXT"]
+    type: Literal["A", "AAAA", "CAA", "CNAME", "DS", "HTTPS", "MX", "NS", "PTR", "SRV", "SSHFP", "SVCB", "TLSA", "TXT"]
     values: Annotated[tuple[str, ...], Field(min_length=1)]
-    ttl: fields.Duration = "1h"
+    ttl: fields.Duration | Literal["auto"] = "1h"
+    proxied: fields.Flag = False
+
+    @model_validator(mode="after")
+    def _proxied(self) -> Self:
+        if self.proxied and self.type not in ("A", "AAAA", "CNAME"):
+            raise ValueError(f"proxied is for A, AAAA and CNAME: nobody proxies {self.type}")
+        return self
 
 
 class Zone(Stanza):
-    """A DNS zone. When it is `complete`, records that the file does not have are to be removed."""
+    """A DNS zone. When it is `complete`, records that the file does not have are removed; else those that `sf` did not
+    make are left alone.
+    """
 
     provider: fields.Name
     complete: fields.Flag = False
+    dnssec: fields.Flag = False
     records: tuple[Record, ...] = ()
 
 
@@ -272,15 +302,88 @@ class Dns(Stanza):
 
 
 class RouteTarget(Stanza):
-    app: fields.Name
+    """Where requests go: an app's port, a port of the server, a socket, another machine, or a folder that is served."""
+
+    app: fields.Name | None = None
+    port: fields.Port | None = None
+    address: fields.RoutePlace | None = None
+    socket: fields.Path | None = None
+    folder: fields.Path | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("leads to one place: app, port, address, socket or folder")
+        return self
+
+
+class RouteLogin(Stanza):
+    """A user name and password that visitors have to give (RFC 7617)."""
+
+    user: fields.UserName
+    password: Secret
 
 
 class Route(Stanza):
-    """A host name that leads to an app; its DNS record and certificate follow."""
+    """Host names that lead somewhere; their DNS records and their certificate follow. `paths` lead elsewhere.
+
+    `certificate` is the name of one, "none" for HTTP only, else the one that covers the names.
+    """
 
     on: fields.Selector
-    host: fields.HostName
-    to: RouteTarget
+    host: fields.RouteHost
+    aliases: tuple[fields.RouteHost, ...] = ()
+    to: RouteTarget | None = None
+    paths: dict[fields.RoutePath, RouteTarget] = {}
+    certificate: fields.Name | None = None
+    redirect: fields.Flag = True
+    hsts: fields.Duration | None = None
+    body_size: fields.Size | None = None
+    read_timeout: fields.Duration | None = None
+    rate: fields.Rate | None = None
+    burst: Annotated[int, Field(strict=True, ge=0, le=10000)] | None = None
+    login: RouteLogin | None = None
+    websockets: fields.Flag = True
+    maintenance: fields.Flag = False
+    maintenance_page: fields.Document | None = None
+    access_log: fields.Flag = True
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.to is None and not self.paths:
+            raise ValueError("leads nowhere: it needs to, or paths")
+        return self
+
+
+class Acme(Stanza):
+    """Where certificates come from (RFC 8555). The selected servers have one for their own names below base_domain.
+
+    `token` is what servers prove with that they may have it, where no zone of the file is at PowerDNS: Cloudflare's,
+    with DNS:Edit for the zone. With `welcome` those of role app answer at their own names with a page, until a route
+    of the file has the name.
+    """
+
+    directory: fields.AcmeDirectory = "letsencrypt"
+    email: fields.MailAddress | None = None
+    on: fields.Selector = "all"
+    token: Secret | None = None
+    eab_key_id: fields.Text | None = None
+    eab_hmac_key: Secret | None = None
+    rehearsal: fields.Flag = False
+    welcome: fields.Flag = True
+
+    @model_validator(mode="after")
+    def _binding(self) -> Self:
+        if (self.eab_key_id is None) != (self.eab_hmac_key is None):
+            raise ValueError("eab_key_id and eab_hmac_key go together")
+        return self
+
+
+class Certificate(Stanza):
+    """One more certificate on the selected servers."""
+
+    on: fields.Selector
+    names: Annotated[tuple[fields.RouteHost, ...], Field(min_length=1)]
 
 
 class Checks(Stanza):
@@ -307,5 +410,7 @@ class Fleet(Stanza):
     cron: dict[fields.Name, CronJob] = {}
     notify: Notify = Field(default_factory=Notify)
     dns: Dns = Field(default_factory=Dns)
+    acme: Acme | None = None
+    certificates: dict[fields.Name, Certificate] = {}
     routes: dict[fields.Name, Route] = {}
     checks: dict[fields.Name, Checks] = {}

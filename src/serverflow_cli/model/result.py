@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,12 +55,15 @@ def reply_of(error: SfError) -> Reply | None:
 
 @dataclass(frozen=True)
 class ServerResult:
-    """How one server fared: a reply, or an error. A row about something else, such as the trust file, is no server."""
+    """How one server fared: a reply, or an error. Of something else that can fail, such as a zone, `kind` says what it
+    is. What is only told of, such as the trust file, is no server: it is not counted.
+    """
 
     name: str
     reply: Reply | None = None
     error: SfError | None = None
     is_server: bool = True
+    kind: str = "server"
 
     @property
     def outcome(self) -> str:
@@ -87,13 +90,21 @@ class CommandResult:
     def error(self) -> SfError | None:
         """None when all is well; the common error when all failed alike; PartialFailure (exit 10) otherwise."""
         failed = [s.error for s in self.servers if s.error]
-        count = sum(s.is_server for s in self.servers)
+        kinds = [s.kind for s in self.servers if s.is_server]
         if not failed:
             return None
-        if len(failed) == count and len({e.exit_code for e in failed}) == 1:
+        if len(failed) == len(kinds) and len({e.exit_code for e in failed}) == 1:
             return failed[0]
-        return PartialFailure(f"{len(failed)} of {count} servers failed")
+        return PartialFailure(_share([s.kind for s in self.failures], kinds))
 
     @property
     def exit_code(self) -> int:
         return self.error.exit_code if self.error else 0
+
+
+def _share(failed: Sequence[str], kinds: Sequence[str]) -> str:
+    """`1 of 3 servers failed`, by the kinds of rows; `3 of 4 failed` where they are of several, or all of one."""
+    alike = kinds.count(failed[0])
+    if len(set(failed)) == 1 and len(failed) < alike:
+        return f"{len(failed)} of {alike} {failed[0]}s failed"
+    return f"{len(failed)} of {len(kinds)} failed"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..model.fleet import AlertRoute, App, CronJob, Fleet, Redis, User
 
 #: The areas that the file is planned for, in the order in which they are made.
-AREAS = ("package", "user", "firewall", "app", "redis", "config", "notify", "cron")
+AREAS = ("package", "user", "firewall", "app", "redis", "config", "dns", "notify", "cron", "cert", "route")
 #: What servers of a role are there for: RFC 9110, 9114 (web), 1035 (DNS), 5321, 6409, 8314 (mail).
 ROLE_RULES: Mapping[str, tuple[str, ...]] = {
     "app": ("80/tcp", "443/tcp", "443/udp"),
@@ -35,8 +35,8 @@ _NOT_PARAMETERS = {"on", "allow_from"}
 
 
 def resources(fleet: Fleet) -> list[Resource]:
-    """Packages, then users, the firewall, apps, Redis, configuration files, channels of alerts, cron's jobs: what comes
-    later may need what came before.
+    """Packages, then users, the firewall, apps, Redis, configuration files, name servers, channels of alerts, cron's
+    jobs, certificates, routes: what comes later may need what came before.
 
     Within a kind it is the order of the file. Raises PlanError for what cannot all be true, UsageError for a selector
     that selects nothing (a loaded file has none).
@@ -48,8 +48,11 @@ def resources(fleet: Fleet) -> list[Resource]:
         *_stanzas(fleet, "apps", "app.create", fleet.apps),
         *_stanzas(fleet, "redis", "redis.create", fleet.redis),
         *_config_files(fleet),
+        *_dns(fleet),
         *_notify(fleet),
         *_cron(fleet),
+        *_certificates(fleet),
+        *_routes(fleet),
     ]
     check_ports(found)
     check_kinds(fleet, found)
@@ -78,15 +81,9 @@ def file_value(action: str, param: str, value: Any) -> Any:
 def not_planned(fleet: Fleet) -> list[str]:
     """The stanzas that this version reads and checks but cannot apply yet, by their place in the file.
 
-    `checks` are no wish for a server: they are tried whenever a safe change is made.
+    `checks` are no wish for a server: they are tried whenever a safe change is made. Nor are `operators`: they belong
+    to the trust file.
     """
-    tables: tuple[tuple[str, Any], ...] = (
-        ("dns.providers", fleet.dns.providers),
-        ("dns.zones", fleet.dns.zones),
-        ("routes", fleet.routes),
-        ("operators", fleet.operators),
-        ("grants", range(len(fleet.grants))),
-    )
     settings = [
         f"{table}.{name}.{key}"
         for table, stanzas, keys in (
@@ -97,11 +94,7 @@ def not_planned(fleet: Fleet) -> list[str]:
         for key in keys
         if getattr(stanza, key)
     ]
-    return settings + [
-        f"{table}[{entry}]" if isinstance(entry, int) else f"{table}.{entry}"
-        for table, names in tables
-        for entry in names
-    ]
+    return [*settings, *(f"grants[{entry}]" for entry in range(len(fleet.grants)))]
 
 
 def _packages(fleet: Fleet) -> Iterator[Resource]:
@@ -121,9 +114,19 @@ def _firewalls(fleet: Fleet) -> Iterator[Resource]:
         deny = list(dict.fromkeys(rule for stanza in stanzas for rule in stanza.deny))
         allow = [rule for stanza in stanzas for rule in stanza.allow]
         if all(stanza.defaults for stanza in stanzas):
-            allow += [rule for role in server.roles for rule in ROLE_RULES.get(role, ()) if rule not in deny]
+            roles = dict.fromkeys((*server.roles, *_served(fleet, name)))
+            allow += [rule for role in roles for rule in ROLE_RULES.get(role, ()) if rule not in deny]
         params = {"allow": list(dict.fromkeys(allow)), "deny": deny, "ssh-ports": [str(server.port)]}
         yield Resource(name, FIREWALL, "firewall.set", params, "firewall")
+
+
+def _served(fleet: Fleet, server: str) -> Iterator[str]:
+    """The roles that a server has by what the rest of the file lets it do."""
+    if any(server in selector.resolve(fleet.servers, route.on) for route in fleet.routes.values()):
+        yield "app"
+    for provider in fleet.dns.providers.values():
+        if provider.provider == "powerdns" and server in {provider.on, *provider.nameservers.values()}:
+            yield "dns"
 
 
 def _config_files(fleet: Fleet) -> Iterator[Resource]:
@@ -132,6 +135,14 @@ def _config_files(fleet: Fleet) -> Iterator[Resource]:
         params = {"kind": stanza.kind, "content": stanza.content}
         for server in selector.resolve(fleet.servers, stanza.on):
             yield Resource(server, f"config.{stanza.kind}", "config.set", params, "config")
+
+
+def _dns(fleet: Fleet) -> Iterator[Resource]:
+    if not fleet.dns.providers:
+        return
+    from .name_servers import name_servers
+
+    yield from name_servers(fleet)
 
 
 def _notify(fleet: Fleet) -> Iterator[Resource]:
@@ -187,6 +198,22 @@ def job_action(fleet: Fleet, name: str, job: CronJob) -> tuple[str, dict[str, An
 
         params["params"] = [f"{key}={text}" for key, value in job.params.items() for text in param_text(value)]
     return "cron.add", params
+
+
+def _certificates(fleet: Fleet) -> Iterator[Resource]:
+    if fleet.acme is None:
+        return
+    from .certificates import certificates
+
+    yield from certificates(fleet)
+
+
+def _routes(fleet: Fleet) -> Iterator[Resource]:
+    if not fleet.routes and fleet.acme is None:
+        return
+    from .routes import routes
+
+    yield from routes(fleet)
 
 
 def _stanzas(fleet: Fleet, table: str, action: str, stanzas: Mapping[str, User | App | Redis]) -> Iterator[Resource]:
