@@ -150,10 +150,10 @@ _GROUPS: dict[type[SfError], tuple[str, ...]] = {
     ),
     ActionFailed: (
         "action-failed", "timeout", "out-of-memory", "killed", "output-flood", "disk-full", "sandbox-floor",
-        "unsupported", "needs-package",
+        "unsupported", "needs-package", "no-zone",
     ),
     Locked: ("locked", "pending-change"),
-    PlanChanged: ("plan-changed", "base-changed"),
+    PlanChanged: ("plan-changed", "base-changed", "zone-changed"),
     RolledBack: ("rolled-back",),
     OutcomeUnknown: ("indeterminate", "pending-confirm"),
 }

@@ -46,6 +46,8 @@ def offers(line: str, environ: dict[str, str]) -> list[str]:
         ("service restart nginx --on ", ["web1", "db1", "@app", "@db", "@dns", "+prod", "all"]),
         ("service restart nginx --on @", ["@app", "@db", "@dns"]),
         ("notify show ", ["ops"]),
+        ("route edit ", ["shop"]),
+        ("cert check ", ["base", "server"]),
         ("notify add ", ["email", "slack", "webhook"]),
         ("notify add email ops --security t", ["tls"]),
         ("service restart nginx --on web1,d", ["web1,db1"]),

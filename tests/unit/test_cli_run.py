@@ -16,7 +16,9 @@ from serverflow_actions.kit.change import Change
 from serverflow_cli.cli.options import take_global_options
 from serverflow_cli.cli.session import Session
 from serverflow_cli.errors import ActionFailed, SfError, TrustError, Unreachable
+from serverflow_cli.flows.apply import on_failures
 from serverflow_cli.flows.safe import Safety
+from serverflow_cli.flows.stages import AskedOnce
 from serverflow_cli.main import run
 from serverflow_cli.model.result import CommandResult, Reply, ServerResult
 from serverflow_cli.ui.terminal import Terminal
@@ -402,6 +404,116 @@ def test_a_note_that_stood_beside_the_question_is_not_told_again() -> None:
 
     assert watched("user create ana --on web1", Asking(CHANGED), "y\n", colour=False).err.count("undone by itself") == 1
     assert sf("user create ana --on web1 --yes", Asking(CHANGED)).err.count("undone by itself") == 1
+
+
+def test_the_notes_of_each_server_stand_beside_the_question_once() -> None:
+    def row(name: str, *notes: str, **data: Any) -> ServerResult:
+        return ServerResult(name, Reply(OP, "done", (EDITED,), data, notes=notes))
+
+    silent, warned = "nobody listens", "route.www: nobody listens"
+    planned = CommandResult("acme", servers=(row("web1", warned, "old"), row("web2", "old")), notes=("web1: old",))
+    done = CommandResult("acme", OP, (row("web1", warned, "old", "new", warnings=[silent]), row("web2", "old")))
+
+    class Asking(FakeFlows):
+        async def run_action(self, *_: Any, **options: Any) -> CommandResult:
+            assert options["approve"](planned)
+            return done
+
+    asked = watched("user create ana --on web1", Asking(CHANGED), "y\n", colour=False)
+    before, _, after = asked.err.partition("Go on?")
+    told = [line for line in before.splitlines() if "note:" in line]
+    assert told == ["sf: note: web1: old", f"sf: note: web1: {warned}", "sf: note: web2: old"]
+    assert "sf: note: web1: new" in after and "old" not in after and silent not in after + asked.out
+    assert f"sf: note: web1: {warned}" in sf("user create ana --on web1 --yes", Asking(CHANGED)).err
+    answer = sf("--json user create ana --on web1 --yes", Asking(CHANGED)).document
+    assert answer["servers"][0]["notes"] == [warned, "old", "new"]
+
+
+def test_who_cannot_be_planned_is_told_once_at_a_question() -> None:
+    silent = ServerResult("web2", error=SfError("no answer"))
+    shown = replace(CHANGED, servers=(*CHANGED.servers, silent), notes=tuple(on_failures([silent])))
+
+    class Asking(FakeFlows):
+        async def run_action(self, *_: Any, **options: Any) -> CommandResult:
+            assert AskedOnce(options["approve"])(shown)
+            return CHANGED
+
+    asked = watched("user create ana --on web1", Asking(CHANGED), "y\n", colour=False)
+    assert asked.err.count("web2 cannot be planned: no answer") == 1
+
+
+DIFF = "-old\n+new\n"
+EDITED = Change("update", "file", "/etc/a", {"mode": ("0644", "0600")}, DIFF, note="by hand")
+FOLLOWED = Change("run", "certificate", "www", {"issue": (None, "it was due")})
+
+
+class Editing(FakeFlows):
+    """Asks about one change, and makes one more."""
+
+    def __init__(self) -> None:
+        super().__init__(CommandResult("acme", OP, (ServerResult("web1", Reply(OP, "done", (EDITED, FOLLOWED))),)))
+
+    async def run_action(self, *_: Any, **options: Any) -> CommandResult:
+        assert options["approve"](CommandResult("acme", "", (ServerResult("web1", Reply("", "done", (EDITED,))),)))
+        assert isinstance(self.result, CommandResult)
+        return self.result
+
+
+def test_what_a_question_was_about_is_told_in_a_line_each() -> None:
+    ended = watched("service restart nginx --on web1", Editing(), "y\n", colour=False)
+    assert "-old" in ended.err and "+new" in ended.err
+    assert ended.out.splitlines() == [
+        "web1: done, 2 changes",
+        "  ~ file /etc/a  (by hand)",
+        "  > certificate www",
+        "      issue: it was due",
+    ]
+
+
+def test_a_result_that_nobody_saw_the_plan_of_has_the_diffs() -> None:
+    for ended in (
+        sf("service restart nginx --on web1 --yes", Editing()),
+        watched("service restart nginx --on web1 --yes", Editing(), colour=False),
+    ):
+        assert "      -old\n      +new\n" in ended.out
+
+
+def test_json_has_the_diffs_whoever_was_asked() -> None:
+    ended = watched("--json service restart nginx --on web1", Editing(), "y\n", colour=False)
+    assert ended.document["servers"][0]["changes"][0]["diff"] == DIFF
+
+
+JOB = CommandResult(
+    "acme", OP, (ServerResult("web1", Reply(OP, "done", data={"job": "report", "server_timezone": "UTC", "said": ""})),)
+)
+
+
+def test_of_a_change_people_are_told_the_news_and_programs_all() -> None:
+    line = "cron add report --app shop --schedule @daily --on web1 --yes -- ./report"
+    assert sf(line, FakeFlows(JOB)).out.splitlines() == ["web1: done", "server timezone: UTC"]
+    told = sf(f"--json {line}", FakeFlows(JOB)).document["servers"][0]["data"]
+    assert told == {"job": "report", "server_timezone": "UTC", "said": ""}
+
+
+def test_a_session_may_tell_all() -> None:
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO())
+    session = Session(take_global_options([])[0], terminal, FakeFlows(JOB))  # type: ignore[arg-type]
+    session.tells_all = True
+    assert session.finish(JOB, mutates=True) == 0
+    assert terminal.stdout.getvalue().splitlines()[1:] == [  # type: ignore[attr-defined]
+        "job:             report",
+        "server timezone: UTC",
+        "said:            -",
+    ]
+
+
+def test_dns_apply_without_a_terminal_is_refused_only_when_there_is_something_to_do() -> None:
+    same = CommandResult("acme", OP, (ServerResult("acme.app", Reply("", "unchanged")),))
+    ended = sf("dns apply acme.app", FakeFlows(same))
+    assert (ended.code, ended.out) == (0, "acme.app: no changes\n")
+    refused = sf("dns apply acme.app", FakeFlows(same, asks=True))
+    assert (refused.code, refused.out) == (2, "")
+    assert "> unit nginx.service" in refused.err and "sf: hint: add --yes" in refused.err
 
 
 @pytest.mark.parametrize(

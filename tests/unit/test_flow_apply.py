@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -47,8 +47,12 @@ class Servers:
     made: list[tuple[str, str]] = field(default_factory=list)
     #: What a resource is answered with, by mode and key.
     broken: dict[tuple[str, str], SfError] = field(default_factory=dict)
+    #: What an action warns of, by resource.
+    warnings: dict[str, Any] = field(default_factory=dict)
     #: Servers that are away.
     away: set[str] = field(default_factory=set)
+    #: Each time that one of them was asked.
+    in_vain: list[str] = field(default_factory=list)
 
     @asynccontextmanager
     async def hold(self, _link: Link) -> AsyncIterator[None]:
@@ -56,6 +60,7 @@ class Servers:
 
     async def call(self, link: Link, request: Request, op_id: str, _version: int, _report: Report) -> Reply:
         if link.name in self.away:
+            self.in_vain.append(link.name)
             raise Unreachable("no answer")
         there = self.applied[link.name]
         if request.action == "applied.list":
@@ -73,7 +78,8 @@ class Servers:
         if request.mode == "run":
             self.made.append((link.name, key))
             there.add(key)
-        return Reply(op_id, "done" if made else "unchanged", made, plan_sha256="0" * 64)
+        data = {"warnings": self.warnings[key]} if key in self.warnings else {}
+        return Reply(op_id, "done" if made else "unchanged", made, data, plan_sha256="0" * 64)
 
 
 class Fleet(Workspace):
@@ -128,13 +134,63 @@ def names(server: ServerResult) -> list[str]:
     return [change.name for change in server.reply.changes] if server.reply else []
 
 
+# --- warnings --------------------------------------------------------------------------------------------------------
+
+
+def notes(result: CommandResult) -> list[str]:
+    return [note for server in result.servers if server.reply for note in server.reply.notes]
+
+
+@pytest.mark.parametrize("text", [SHOP, SHOP + NIGHTLY])
+def test_what_an_action_warns_of_is_noted(fleet: Fleet, text: str) -> None:
+    """Of one resource, whose data is kept, and of several."""
+    fleet.having(text)
+    fleet.there.warnings = {"app.shop": ["visitors will get 403", 7], "cron.nightly": "no list"}
+    told = ["app.shop: visitors will get 403"]
+    assert notes(planned(fleet)) == told
+    assert notes(applied(fleet)) == told
+
+
+@pytest.mark.parametrize("text", [SHOP, SHOP + NIGHTLY])
+def test_what_only_a_plan_sees_is_noted_of_the_change_too(fleet: Fleet, text: str) -> None:
+    """A run has a network of its own: nobody listens there, or everybody may."""
+    last = "cron.nightly" if text != SHOP else "app.shop"
+    fleet.having(text).there.warnings = {last: ["nobody listens"]}
+    call = fleet.there.call
+
+    async def blind(link: Link, request: Request, op_id: str, _version: int, _report: Report) -> Reply:
+        reply = await call(link, request, op_id, _version, _report)
+        return replace(reply, data={}) if request.mode == "run" else reply
+
+    fleet.there.call = blind  # type: ignore[method-assign]
+    assert notes(applied(fleet)) == [f"{last}: nobody listens"]
+
+
+def test_a_warning_before_a_failure_is_noted(fleet: Fleet) -> None:
+    fleet.having(SHOP + NIGHTLY)
+    fleet.there.warnings = {"app.shop": ["visitors will get 403"]}
+    fleet.there.broken["run", "cron.nightly"] = ActionFailed("no")
+    (server,) = applied(fleet).servers
+    reply = server.error and server.error.reply
+    assert isinstance(reply, Reply) and reply.notes == ("app.shop: visitors will get 403",)
+
+
+def test_short_commands_note_it_too(fleet: Fleet) -> None:
+    fleet.having(SHOP)
+    fleet.there.warnings = {"app.shop": ["visitors will get 403"]}
+    made = apply_resources(
+        fleet, desired(fleet, "all", None), approve=lambda _: True, plan_only=False, lock_wait_s=0, report=quiet
+    )
+    assert notes(asyncio.run(made)) == ["app.shop: visitors will get 403"]
+
+
 # --- rounds ----------------------------------------------------------------------------------------------------------
 
 
 def test_an_app_and_its_jobs_are_made_at_once(fleet: Fleet) -> None:
     fleet.having(SHOP + REPORT + NIGHTLY + OTHER)
-    (told,) = (server.reply.notes for server in planned(fleet).servers if server.reply)
-    assert [note.split(":")[0] for note in told] == ["cron.report waits", "cron.other waits"]
+    ((told,),) = (server.reply.notes for server in planned(fleet).servers if server.reply)
+    assert told.startswith("after that, and not planned before: cron.report, cron.other (")
     asked: list[CommandResult] = []
 
     def approve(preview: CommandResult) -> bool:
@@ -149,7 +205,7 @@ def test_an_app_and_its_jobs_are_made_at_once(fleet: Fleet) -> None:
     assert [key for _, key in fleet.there.made] == names(web1) == keys
     # Nothing is made that nobody has seen.
     assert [names(preview.servers[0]) for preview in asked] == [keys[:2], keys[2:]]
-    assert asked[0].notes == tuple(f"web1: {note}" for note in told) and asked[1].notes == ()
+    assert notes(asked[0]) == [told] and not any((asked[0].notes, asked[1].notes, notes(asked[1])))
     assert web1.reply and not web1.reply.notes
     again = applied(fleet, lambda _: pytest.fail("nothing to ask"))
     assert again.exit_code == 0
@@ -241,6 +297,17 @@ def test_any_other_refusal_stays_one(fleet: Fleet) -> None:
 # --- what is left on servers -----------------------------------------------------------------------------------------
 
 
+def test_a_certificate_and_a_route_that_nothing_asks_for_any_more(fleet: Fleet) -> None:
+    fleet.having(SHOP)
+    fleet.there.applied["web2"] = {"cert.old", "route.old"}
+    notes = (
+        "web2: cert.old is unmanaged: it was applied once and is no longer in fleet.toml: sf cert remove old --on web2",
+        "web2: route.old is unmanaged: it was applied once and is no longer in fleet.toml: "
+        "sf action run route.remove --on web2 name=old",
+    )
+    assert planned(fleet).notes == applied(fleet).notes == notes
+
+
 def test_what_goes_on_by_itself_where_nothing_asks_for_it(fleet: Fleet) -> None:
     fleet.having(SHOP + REPORT + CHANNEL + ROUTE)
     fleet.there.applied["web2"] = {"notify.ops", "cron.report", "cron.gone", "app.shop"}
@@ -279,3 +346,30 @@ def test_a_server_that_is_away_holds_up_no_apply(fleet: Fleet) -> None:
     assert fleet.there.made == [("web1", "app.shop")]
     # One that was to be changed has an error of its own.
     assert applied(fleet.having(SHOP.replace("web1", "all"))).notes == ()
+
+
+def test_a_plan_asks_a_server_that_is_away_once(fleet: Fleet) -> None:
+    fleet.having(SHOP.replace("web1", "all")).there.away.add("web2")
+    found = planned(fleet)
+    assert ([row.name for row in found.failures], fleet.there.in_vain) == (["web2"], ["web2"])
+
+
+def test_a_server_that_answered_with_a_failure_still_tells_what_it_has(fleet: Fleet) -> None:
+    fleet.having(SHOP).there.broken["plan", "app.shop"] = ActionFailed("no space")
+    fleet.there.applied["web1"] = {"cron.gone"}
+    found = planned(fleet)
+    assert [row.name for row in found.failures] == ["web1"]
+    assert found.notes[0].startswith("web1: cron.gone is unmanaged")
+
+
+def test_the_question_says_what_is_not_in_the_plan(fleet: Fleet) -> None:
+    fleet.having(SHOP.replace("web1", "all")).there.away.add("web2")
+    asked: list[CommandResult] = []
+
+    def approve(preview: CommandResult) -> bool:
+        asked.append(preview)
+        return True
+
+    done = applied(fleet, approve)
+    assert asked[0].notes == ("web2 cannot be planned: no answer",)
+    assert done.exit_code == 10 and fleet.there.in_vain == ["web2"] and done.notes == ()

@@ -12,13 +12,14 @@ import pytest
 
 from serverflow_cli.config.environment import Settings
 from serverflow_cli.config.folder import FleetFolder
-from serverflow_cli.errors import OutcomeUnknown, RolledBack, TrustError
+from serverflow_cli.errors import OutcomeUnknown, RolledBack, TrustError, UsageError
 from serverflow_cli.flows import ops
 from serverflow_cli.flows.workspace import Workspace
 from serverflow_cli.model.result import Reply
 from serverflow_cli.trust import receipts
 
 OP = "01JD0000000000000000000000"
+OTHER = "01JD0000200000000000000000"
 LINK = cast(Any, SimpleNamespace(name="web1"))
 WAITED = Reply(OP, "pending-confirm", data={"op": OP, "outcome": "pending-confirm"})
 
@@ -64,23 +65,70 @@ def test_a_key_that_may_not_ask() -> None:
     assert "may not run safe.show" in caught.value.hint
 
 
-@pytest.mark.parametrize(("action", "listed"), [("safe.confirm", "confirmed"), ("safe.rollback", "rolled-back")])
-def test_the_list_knows_verdicts_that_were_asked_for_here(
-    action: str, listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """From which nothing was sent yet."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "trust").mkdir()
     (tmp_path / "trust/1.json").write_text(f'{{"fleet": "{"0" * 32}"}}')
-    workspace = Workspace(FleetFolder(tmp_path), Settings())
-    workspace.state.mkdir(parents=True)
-    sent = {"op": OP, "server": "web1", "server_id": "ab", "action": "config.set", "at": 1}
-    (workspace.state / "sent.jsonl").write_text(json.dumps(sent) + "\n")
+    found = Workspace(FleetFolder(tmp_path), Settings())
+    found.state.mkdir(parents=True)
+    return found
 
-    def keep(number: int, op: str, name: str, outcome: str, data: dict[str, str]) -> None:
-        body = {"op_id": op, "action": name, "outcome": outcome, "code": "", "data": data}
-        receipts.append(workspace.chain, "ab", json.dumps(body).encode(), b"sig", number)
 
-    keep(1, OP, "config.set", "pending-confirm", {})
-    keep(2, OP[:-1] + "1", action, "done", {"op": OP})
+def send(workspace: Workspace, *ops: str, action: str = "config.set") -> None:
+    with (workspace.state / "sent.jsonl").open("a") as file:
+        for op in ops:
+            entry = {"op": op, "server": "web1", "server_id": "ab", "action": action, "at": 1}
+            file.write(json.dumps(entry) + "\n")
+
+
+def keep(workspace: Workspace, number: int, op: str, name: str, outcome: str, data: dict[str, str]) -> None:
+    body = {"op_id": op, "action": name, "outcome": outcome, "code": "", "data": data}
+    receipts.append(workspace.chain, "ab", json.dumps(body).encode(), b"sig", number)
+
+
+@pytest.mark.parametrize(("action", "listed"), [("safe.confirm", "confirmed"), ("safe.rollback", "rolled-back")])
+def test_the_list_knows_verdicts_that_were_asked_for_here(action: str, listed: str, workspace: Workspace) -> None:
+    send(workspace, OP)
+    keep(workspace, 1, OP, "config.set", "pending-confirm", {})
+    keep(workspace, 2, OP[:-1] + "1", action, "done", {"op": OP})
     listing = asyncio.run(ops.list_ops(workspace, limit=5))
     assert listing.data["ops"][0]["outcome"] == [listed]
+
+
+def test_the_list_says_what_is_not_known_here(workspace: Workspace) -> None:
+    """After Ctrl-C the server goes on to the end, and nobody has asked how it was."""
+    send(workspace, OP, OTHER)
+    keep(workspace, 1, OP, "config.set", "done", {})
+    listing = asyncio.run(ops.list_ops(workspace, limit=5))
+    assert [row["outcome"] for row in listing.data["ops"]] == [["unknown"], ["done"]]
+    assert listing.notes == (f"unknown: not told here yet how it ended; `sf op status {OTHER}` asks",)
+    keep(workspace, 2, OTHER, "config.set", "done", {})
+    assert asyncio.run(ops.list_ops(workspace, limit=5)).notes == ()
+
+
+def named(workspace: Workspace, prefix: str) -> Any:
+    return asyncio.run(ops.named(workspace, prefix)).data["op"]
+
+
+def test_an_operation_is_named_by_how_its_id_begins(workspace: Workspace) -> None:
+    send(workspace, OP, OTHER, OTHER)  # to two servers
+    assert named(workspace, OTHER[:9]) == OTHER
+    with pytest.raises(UsageError, match="no operation was sent from here whose id begins with 01JE00") as caught:
+        named(workspace, "01JE00")
+    assert "whole id" in caught.value.hint
+
+
+def test_what_begins_several_ids_names_none(workspace: Workspace) -> None:
+    send(workspace, OP)
+    send(workspace, OTHER, action="cert.issue")
+    with pytest.raises(UsageError) as caught:
+        named(workspace, OP[:6])
+    assert caught.value.message.splitlines() == [
+        f"2 operations begin with {OP[:6]}", f"{OTHER}  cert.issue", f"{OP}  config.set",
+    ]  # fmt: skip
+    send(workspace, *(f"{OP[:-2]}{number}" for number in range(10, 21)))
+    with pytest.raises(UsageError) as caught:
+        named(workspace, OP[:6])
+    assert len(caught.value.message.splitlines()) == 12 and caught.value.message.endswith("\nand 3 more")

@@ -63,13 +63,17 @@ def test_a_table_too_wide_for_the_terminal_becomes_records() -> None:
     assert out(terminal).splitlines()[:4] == ["unit:   a.service", "active: active", "", "unit:   longer.service"]
 
 
-def test_many_rows_too_wide_for_the_terminal_are_cut_to_fit() -> None:
-    terminal = screen(columns=24, colour=False)
+def test_many_rows_too_wide_for_the_terminal_are_not_cut_either() -> None:
+    terminal = screen(columns=27, colour=False)
+    print_rows(terminal, ROWS * 3)
+    assert out(terminal).count("unit:   longer.service") == 3 and "…" not in out(terminal)
+
+
+def test_a_table_that_just_fits_is_one() -> None:
+    terminal = screen(columns=28, colour=False)
     print_rows(terminal, ROWS * 3)
     lines = out(terminal).splitlines()
-    assert len(lines) == 7
-    assert all(len(line) <= 24 for line in lines)
-    assert "…" in lines[2]
+    assert len(lines) == 7 and "longer.service" in lines[2] and "…" not in out(terminal)
 
 
 def test_nested_data_is_indented() -> None:

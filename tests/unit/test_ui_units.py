@@ -55,6 +55,12 @@ def test_times_are_utc_for_programs_and_local_with_offset_for_people(monkeypatch
         ("enabled", True, "yes"), ("enabled", False, "no"), ("note", None, "-"), ("note", "", "-"), ("names", [], "-"),
         ("names", ["a", "b"], "a, b"), ("uptime_s", 61, "1m 1s"), ("memory_used", 2048, "2.0 KiB"), ("cpus", 4, "4"),
         ("started_at", 1000, "1970-01-01T00:00:01Z"), ("since", 0, "-"), ("owner", {"uid": 0}, "uid=0"), ("s", 5, "5"),
+        ("next", 1900608551000, "2030-03-24T18:49:11Z"), ("not_after", 1953197350000, "2031-11-23T10:49:10Z"),
+        ("not_before", 1795431000000, "2026-11-23T10:50:00Z"), ("window", [0, 0], "-, -"), ("next", 0, "-"),
+        ("upcoming", [1900608551000], "2030-03-24T18:49:11Z"), ("due", True, "yes"),
+        # The page of dns.fetch, a key, how a safe change ended, a moment that is told already.
+        ("next", 500, "500"), ("next", "ssh-ed25519 AAAA", "ssh-ed25519 AAAA"), ("ended", "confirmed", "confirmed"),
+        ("next", "2030-03-24 19:49:11 +01:00", "2030-03-24 19:49:11 +01:00"), ("late_after", 300, "300"),
     ],
 )  # fmt: skip
 def test_a_fields_name_says_its_unit(field: str, value: Any, shown: str) -> None:

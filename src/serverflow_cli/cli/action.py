@@ -44,6 +44,7 @@ def run_(
     """
     action = _load(name)
     session: Session = context.obj
+    session.tells_all = True
     params = _params(action, values or [])
     secret_params = {p.name: p for p in action.params if p.secret}
     if secret_stdin and secret_stdin not in secret_params:

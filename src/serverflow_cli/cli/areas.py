@@ -10,14 +10,14 @@ from serverflow_actions import registry
 class Area(NamedTuple):
     """A first word. `module` has its hand-written commands; "" when all of them come from the registry.
 
-    `derived` says that an area with a module takes the rest of its commands from the registry all the same.
+    `derived` says that an area with a module takes the rest of its commands from the registry all the same, or these.
     """
 
     name: str
     group: str
     summary: str
     module: str = ""
-    derived: bool = False
+    derived: bool | tuple[str, ...] = False
 
 
 FLEET, SERVERS, APPS, TRUST, OTHER = "Fleet", "Servers", "Apps and data", "Trust and history", "Other areas"
@@ -38,6 +38,15 @@ AREAS = (
     Area("redis", APPS, "Redis instances"),
     Area("cron", APPS, "Scheduled jobs with a history: add, next, run, history, logs, import", "cron"),
     Area("notify", APPS, "Where alerts go: mail, Slack, webhooks; add, test, status", "notify"),
+    Area("dns", APPS, "Zones and records, at Cloudflare or on PowerDNS of our own", "dns"),
+    Area(
+        "cert",
+        APPS,
+        "Certificates that servers get and renew by themselves",
+        "cert",
+        derived=("issue", "renew", "revoke"),
+    ),
+    Area("route", APPS, "Host names that lead to apps, ports and folders", "route", derived=("show",)),
     Area("action", TRUST, "Run any action by its name; list and describe them", "action"),
     Area("key", TRUST, "Keys of operators and CI jobs: add, grant, revoke, rotate", "key"),
     Area("trust", TRUST, "Who may do what: show it, sign it, see which server knows", "trust"),

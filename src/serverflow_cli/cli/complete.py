@@ -87,9 +87,7 @@ class _Line:
         if self._command is None:
             if not self._places:
                 return self._areas()
-            start = self._places[0] + " "
-            commands = self._catalogue["commands"].items()
-            return iter((path.removeprefix(start), c["help"]) for path, c in commands if path.startswith(start))
+            return iter(self._next_words(" ".join(self._places) + " ").items())
         arguments: list[list[str]] = self._command["arguments"]
         index = len(self._places) - self._given
         if index >= len(arguments):
@@ -97,6 +95,15 @@ class _Line:
                 return iter(())
             index = len(arguments) - 1
         return self.values(arguments[index][1], current, environ)
+
+    def _next_words(self, start: str) -> dict[str, str]:
+        """The commands and groups behind these words, with what a command does."""
+        found: dict[str, str] = {}
+        for path, command in self._catalogue["commands"].items():
+            if path.startswith(start):
+                word, *deeper = path.removeprefix(start).split(" ")
+                found[word] = "" if deeper else command["help"]
+        return found
 
     def values(self, kind: str, current: str, environ: Mapping[str, str]) -> Candidates:
         """Values of one kind; see generate.py for the kinds."""
@@ -149,6 +156,14 @@ def _names(kind: str, current: str, fleet: Mapping[str, Any]) -> Candidates:
         yield from ((name, _about(server)) for name, server in servers.items())
     elif kind == "channel":
         yield from ((name, "") for name in _table(_table(fleet, "notify"), "channels"))
+    elif kind == "zone":
+        yield from ((name, "") for name in _table(_table(fleet, "dns"), "zones"))
+    elif kind == "provider":
+        yield from ((name, "") for name in _table(_table(fleet, "dns"), "providers"))
+    elif kind == "cert":
+        yield from ((name, "") for name in [*_table(fleet, "certificates"), *(["server"] if "acme" in fleet else [])])
+    elif kind == "route":
+        yield from ((name, "") for name in _table(fleet, "routes"))
     elif kind in ("role", "tag"):
         yield from ((name, "") for name in _labels(servers, kind + "s"))
     elif kind:

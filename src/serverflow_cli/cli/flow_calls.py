@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..model.result import CommandResult, Report
+from .dns_calls import DnsCalls
 from .key_calls import KeyCalls
 
 if TYPE_CHECKING:
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from ..flows.config import Revise
     from ..flows.safe import Safety
     from ..flows.workspace import Workspace
+    from ..model.fleet import Fleet
     from ..ui.prompts import Prompts
 
 #: Asked with the plan; whether to go on.
 Approve = Callable[[CommandResult], bool]
 
 
-class FlowCalls(KeyCalls):
+class FlowCalls(KeyCalls, DnsCalls):
     """The use cases, as the command line sees them. All return a CommandResult and raise SfError."""
 
     def __init__(self, settings: Settings) -> None:
@@ -273,7 +275,7 @@ class FlowCalls(KeyCalls):
     async def plan(
         self, workspace: Workspace, *, selector: str, only: str | None, report: Report, safety: Safety
     ) -> CommandResult:
-        from ..flows.apply import plan
+        from ..flows.whole import plan
 
         return await plan(workspace, selector=selector, only=only, report=report, safety=safety)
 
@@ -288,7 +290,7 @@ class FlowCalls(KeyCalls):
         report: Report,
         safety: Safety,
     ) -> CommandResult:
-        from ..flows.apply import apply
+        from ..flows.whole import apply
 
         return await apply(
             workspace,
@@ -305,7 +307,9 @@ class FlowCalls(KeyCalls):
     ) -> CommandResult:
         from ..flows.enroll import EnrollRequest, add
 
-        return await add(workspace, EnrollRequest(**request), prompt, report)
+        before = workspace.fleet
+        done = await add(workspace, EnrollRequest(**request), prompt, report)
+        return await self._named(workspace, done, [request["name"]], before, report)
 
     async def server_list(self, workspace: Workspace, *, selector: str) -> CommandResult:
         from ..flows.servers import list_servers
@@ -328,11 +332,13 @@ class FlowCalls(KeyCalls):
         return await facts(workspace, selector=selector, report=report)
 
     async def server_rename(
-        self, workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve
+        self, workspace: Workspace, old: str, new: str, *, plan: bool, approve: Approve, report: Report
     ) -> CommandResult:
         from ..flows.servers import rename
 
-        return await rename(workspace, old, new, plan=plan, approve=approve)
+        before = workspace.fleet
+        done = await rename(workspace, old, new, plan=plan, approve=approve)
+        return done if plan else await self._named(workspace, done, [old, new], before, report)
 
     async def server_update(
         self, workspace: Workspace, *, selector: str, plan: bool, approve: Approve, report: Report
@@ -360,7 +366,20 @@ class FlowCalls(KeyCalls):
     ) -> CommandResult:
         from ..flows.servers import remove
 
-        return await remove(workspace, name, forget=forget, plan=plan, approve=approve, report=report)
+        before = workspace.fleet
+        done = await remove(workspace, name, forget=forget, plan=plan, approve=approve, report=report)
+        return done if plan else await self._named(workspace, done, [name], before, report)
+
+    async def _named(
+        self, workspace: Workspace, done: CommandResult, servers: Sequence[str], before: Fleet, report: Report
+    ) -> CommandResult:
+        """With the servers' own names and certificates, where the fleet has zones."""
+        workspace.refresh()
+        if done.error or not workspace.fleet.dns.zones:
+            return done
+        from ..flows.server_names import bring
+
+        return await bring(workspace, done, servers, before, report)
 
     async def registry_show(self, workspace: Workspace) -> CommandResult:
         from ..flows.registry import show
@@ -391,6 +410,11 @@ class FlowCalls(KeyCalls):
         from ..flows.ops import list_ops
 
         return await list_ops(workspace, limit=limit)
+
+    async def op_named(self, workspace: Workspace, prefix: str) -> CommandResult:
+        from ..flows.ops import named
+
+        return await named(workspace, prefix)
 
     async def op_status(self, workspace: Workspace, op_id: str, *, report: Report) -> CommandResult:
         from ..flows.ops import status

@@ -17,6 +17,7 @@ import typer
 
 from serverflow_actions import registry
 from serverflow_actions.kit import events
+from serverflow_actions.kit.rrset import TYPES
 from serverflow_actions.kit.spec import Action, Param
 
 from ..ui.envelope import json_schema
@@ -31,7 +32,8 @@ _KINDS = {
     "SELECTOR": "selector", "SERVER": "server", "ROLE": "role", "TAG": "tag", "ACTION": "action", "AREA": "area",
     "KIND": "|".join(next(p.choices for p in registry.load("config.set").params if p.name == "kind")),
     "FILE": "file", "JOB": "cron", "CHANNEL": "channel", "APP": "app", "PATH": "file", "[PATH]": "file",
-    "KEY=VALUE": "assignment",
+    "KEY=VALUE": "assignment", "TYPE": "|".join(TYPES), "ZONE": "zone", "[ZONE]": "zone", "[FILE]": "file",
+    "PROVIDER": "provider", "CERTIFICATE": "cert", "[CERTIFICATE]": "cert", "ROUTE": "route",
 }  # fmt: skip
 _TYPE_KINDS = {"unit": "unit", "boolean": "true|false"}
 
@@ -50,7 +52,7 @@ def files() -> dict[str, str]:
 
 def commands() -> Iterator[tuple[str, Any, typer.Context, Action | None]]:
     """Each command of the tree: `service restart`, the command, its context, its action if it has one."""
-    tree, derived = root(), {area.name for area in areas() if area.derived}
+    tree, derived = root(), {area.name for area in areas() if area.derived is True}
     top = typer.Context(tree, info_name="sf")
     for name in tree.list_commands(top):
         command = tree.get_command(top, name)
@@ -62,7 +64,13 @@ def commands() -> Iterator[tuple[str, Any, typer.Context, Action | None]]:
             found = command.get_command(context, verb)
             written = verb in command.commands and (name not in derived or verb not in registry.verbs(name))
             action = None if written else registry.load(f"{name}.{verb}")
-            yield f"{name} {verb}", found, typer.Context(found, info_name=verb, parent=context), action
+            inner = typer.Context(found, info_name=verb, parent=context)
+            if not hasattr(found, "list_commands"):
+                yield f"{name} {verb}", found, inner, action
+                continue
+            for word in found.list_commands(inner):
+                leaf = found.get_command(inner, word)
+                yield f"{name} {verb} {word}", leaf, typer.Context(leaf, info_name=word, parent=inner), None
 
 
 def catalogue() -> dict[str, Any]:

@@ -28,14 +28,17 @@ def wanted(argv: Sequence[str]) -> str | None:
 
 
 def listing(area: str) -> str | None:
-    """The listing; None when there is no area of that name, or when its name is itself a command."""
+    """The listing of an area, or of a group in it such as `dns zone`; None when there is none of that name, or when its
+    name is itself a command.
+    """
     known = catalogue()
     if not area:
         return "\n".join(_top(known))
     commands = [(path, entry["help"]) for path, entry in known["commands"].items() if path.startswith(area + " ")]
     if not commands:
         return None
-    return "\n".join(_area(area, known["areas"][area][1], [(path.split(" ")[1], help) for path, help in commands]))
+    summary = known["areas"][area][1] if area in known["areas"] else ""
+    return "\n".join(_area(area, summary, [(path.removeprefix(area + " "), help) for path, help in commands]))
 
 
 def _top(known: Mapping[str, Any]) -> Iterator[str]:

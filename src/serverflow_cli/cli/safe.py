@@ -15,7 +15,7 @@ from ..errors import ActionFailed
 from ..model.result import CommandResult, Reply, ServerResult
 from ..ui.units import time
 from .generated import check, read, run
-from .op import Limit, OpId, checked, count_of
+from .op import Limit, OpId, count_of, whole
 from .options import On, OnAll, Plan, Yes
 from .session import Session
 
@@ -36,9 +36,8 @@ def confirm(context: typer.Context, op_id: OpId, *, on: On, no_checks: NoChecks 
 
     It ends with 12 when the server has gone back already.
     """
-    return run(
-        context.obj, registry.load("safe.confirm"), {"op": checked(op_id)}, {}, on=on, yes=True, checks=not no_checks
-    )
+    op = whole(context.obj, op_id)
+    return run(context.obj, registry.load("safe.confirm"), {"op": op}, {}, on=on, yes=True, checks=not no_checks)
 
 
 def rollback(context: typer.Context, op_id: OpId, *, on: On, plan: Plan = False, yes: Yes = False) -> int:
@@ -46,8 +45,8 @@ def rollback(context: typer.Context, op_id: OpId, *, on: On, plan: Plan = False,
 
     It ends with 6 when not all could be put back.
     """
-    op = checked(op_id)
     session: Session = context.obj
+    op = whole(session, op_id)
     if plan:
         result = read(session, registry.load("safe.status"), {}, on=on)
         return session.finish(_undoing(result, op), planned=True)
@@ -67,8 +66,8 @@ def history(context: typer.Context, on: OnAll = None, limit: Limit = "20") -> in
 
 def show(context: typer.Context, op_id: OpId, *, on: On) -> int:
     """Show what a safe change did, as a diff, and how it ended."""
-    op = checked(op_id)
     session: Session = context.obj
+    op = whole(session, op_id)
     result = session.in_workspace(lambda w: session.flows.safe_show(w, op, selector=on, report=session.report))
     return session.finish(result, mutates=True)
 

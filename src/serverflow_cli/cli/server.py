@@ -119,7 +119,9 @@ def rename(
     _checked("NEW", grammar.label, new)
     session: Session = context.obj
     approve = session.approver(yes=yes or plan)
-    result = session.in_workspace(lambda w: session.flows.server_rename(w, old, new, plan=plan, approve=approve))
+    result = session.in_workspace(
+        lambda w: session.flows.server_rename(w, old, new, plan=plan, approve=approve, report=session.report)
+    )
     return session.finish(result, mutates=True, planned=plan)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from serverflow_actions import registry
 
 from ..errors import SfError, UsageError
-from ..model.result import CommandResult
+from ..model.result import CommandResult, ServerResult
 from ..ui.envelope import dumps, envelope, output_line
+from ..ui.news import Shown, shown_in, without_details, without_known
 from ..ui.plan_view import print_changes
 from ..ui.progress import Progress
 from ..ui.prompts import Prompts
@@ -38,7 +39,10 @@ class Session:
         self.ended_by = 0
         self.progress = Progress(terminal, verbose=options.verbose)
         self._lines = Lines()
-        self._told: set[str] = set()  # notes that stood beside a question
+        self._told: set[str] = set()  # notes that stood beside a question, as they were shown
+        self._shown: set[Shown] = set()  # changes that a question was about
+        #: Show all that an action tells after a change, not only what is news to whoever asked for it.
+        self.tells_all = False
         self.prompts = Prompts(terminal, self.progress.paused)
 
     @property
@@ -94,16 +98,19 @@ class Session:
         with like_ctrl_c(heard):
             return asyncio.run(displayed())
 
-    def approver(self, *, yes: bool, name: str = "", confirm: str | None = None) -> Callable[[CommandResult], bool]:
+    def approver(
+        self, *, yes: bool, name: str = "", confirm: str | None = None, early: bool = True
+    ) -> Callable[[CommandResult], bool]:
         """What a flow asks before it changes something. With `name`, that name has to be typed, or given as `confirm`.
 
-        Raises UsageError here where nobody can be asked later: before any server was contacted.
+        Raises UsageError here where nobody can be asked later: before any server was contacted. Without `early` only
+        the question raises it: for a flow that often finds nothing to change, and then asks nothing.
         """
         if confirm is not None and confirm != name:
             raise UsageError(f"--confirm {confirm!r} is not the name that this is about", hint=f"--confirm {name}")
         settled = confirm is not None if name else yes
         otherwise = f"add --confirm {name}" if name else "add --yes"
-        if not settled and not self.terminal.interactive:
+        if early and not settled and not self.terminal.interactive:
             raise UsageError("this changes servers, and nobody can be asked here", hint=otherwise, code="no-terminal")
 
         def approve(planned: CommandResult) -> bool:
@@ -111,9 +118,10 @@ class Session:
                 return True
             with self.progress.paused():
                 print_changes(self.terminal, planned.servers, self.terminal.stderr, planned=True)
-                for note in planned.notes:
+                for note in dict.fromkeys((*planned.notes, *_of_rows(planned))):
                     print_note(self.terminal, note)
-                self._told.update(planned.notes)
+                    self._told.add(note)
+                self._shown |= shown_in(planned.servers)
             if name:
                 return self.prompts.typed("This cannot be undone.", name, otherwise=otherwise)
             return self.prompts.confirm("Go on?", otherwise=otherwise)
@@ -131,11 +139,25 @@ class Session:
                 self._print_line(server, line)
             if mutates and result.fleet:
                 print_note(self.terminal, f"fleet {result.fleet}")
-            notes = tuple(note for note in result.notes if note not in self._told)
-            print_result(self.terminal, replace(result, notes=notes), changes=mutates or planned, planned=planned)
+            shown = self._as_shown(result, changes=mutates or planned)
+            print_result(self.terminal, shown, changes=mutates or planned, planned=planned)
             if error:
                 print_error(self.terminal, error)
         return error.exit_code if error else result.exit_code
+
+    def _as_shown(self, result: CommandResult, *, changes: bool) -> CommandResult:
+        """Without what a question has told already, and after a change without what is no news."""
+        notes = tuple(note for note in result.notes if note not in self._told)
+        servers = tuple(without_details(server, self._shown) for server in result.servers)
+        if changes and not self.tells_all:
+            servers = tuple(map(without_known, servers))
+        return replace(result, servers=tuple(map(self._without_told, servers)), notes=notes)
+
+    def _without_told(self, row: ServerResult) -> ServerResult:
+        if not row.reply:
+            return row
+        notes = tuple(note for note in row.reply.notes if _of_row(row, note) not in self._told)
+        return replace(row, reply=replace(row.reply, notes=notes))
 
     def fail(self, error: SfError) -> int:
         """Show an error that ended the command; the exit code."""
@@ -144,6 +166,15 @@ class Session:
         else:
             print_error(self.terminal, error)
         return error.exit_code
+
+
+def _of_rows(planned: CommandResult) -> Iterator[str]:
+    """What is noted of each server or zone."""
+    return (_of_row(row, note) for row in planned.servers if row.reply for note in row.reply.notes)
+
+
+def _of_row(row: ServerResult, note: str) -> str:
+    return f"{row.name}: {note}"
 
 
 def _goes_on(event: Mapping[str, Any]) -> bool:

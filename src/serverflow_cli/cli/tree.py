@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -106,7 +106,11 @@ class AreaGroup(Group):
 
     def __init__(self, area: Area, written: dict[str, Any] | None = None) -> None:
         super().__init__(name=area.name, commands=written or {}, add_help_option=False, rich_markup_mode=None)
-        derived = registry.verbs(area.name) if written is None or area.derived else []
+        derived: Iterable[str] = ()
+        if written is None or area.derived is True:
+            derived = registry.verbs(area.name)
+        elif area.derived:
+            derived = area.derived
         self._verbs = [verb for verb in derived if verb not in self.commands]
 
     def list_commands(self, _context: Any) -> list[str]:
@@ -146,8 +150,8 @@ def argument_name(param: Any) -> str:
 
 
 def _area_of(ctx: Any) -> str:
-    """ "" for `sf` itself."""
-    return ctx.info_name if ctx.parent else ""
+    """`dns`, `dns zone`; "" for `sf` itself."""
+    return f"{_area_of(ctx.parent)} {ctx.info_name}".strip() if ctx.parent else ""
 
 
 def _usage_pieces(params: list[Any]) -> Iterator[str]:
@@ -163,7 +167,15 @@ def _area_command(area: Area) -> Any:
     functions: dict[str, Callable[..., Any]] = importlib.import_module(f".{area.module}", __package__).COMMANDS
     if area.name in functions:
         return build(functions[area.name], area.name)
-    return AreaGroup(area, {name: build(function, name) for name, function in functions.items()})
+    return AreaGroup(area, {name: _written(name, what) for name, what in functions.items()})
+
+
+def _written(name: str, what: Callable[..., Any] | dict[str, Callable[..., Any]]) -> Any:
+    """A command, or a group of them: `sf dns zone list`."""
+    if callable(what):
+        return build(what, name)
+    commands = {verb: build(function, verb) for verb, function in what.items()}
+    return Group(name=name, commands=commands, add_help_option=False, rich_markup_mode=None)
 
 
 def _write_global_options(formatter: Any) -> None:

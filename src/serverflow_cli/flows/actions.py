@@ -123,6 +123,29 @@ async def run_action(
     return replace(done, servers=tuple(ran.get(server.name, server) for server in planned.servers))
 
 
+async def read(
+    workspace: Workspace,
+    action_name: str,
+    selector: str,
+    params: Mapping[str, Any],
+    report: Report,
+    timeout_s: int | None = None,
+) -> CommandResult:
+    """What an action that only reads tells of each selected server. Nothing is asked, and no lock waited for."""
+    return await run_action(
+        workspace,
+        action_name,
+        selector,
+        params,
+        secrets={},
+        plan=False,
+        approve=lambda _: True,
+        timeout_s=timeout_s,
+        lock_wait_s=0,
+        report=report,
+    )
+
+
 def _with_checks(workspace: Workspace, safety: Safety, *, confirming: bool) -> Safety:
     try:
         return safe.with_checks(workspace, safety)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from serverflow_actions import registry
 from serverflow_actions.kit.change import Change
 
-from ..errors import ActionFailed, PlanChanged, RolledBack, SfError, TrustError, UsageError
+from ..errors import ActionFailed, PlanChanged, RolledBack, SfError, TrustError, Unreachable, UsageError
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult, reply_of
 from ..plan.desired import AREAS, not_planned, resources
 from ..plan.resource import Resource, resource_hash
 from . import safe, sealing, unmanaged
 from .grants import BY_NAME_ONLY
-from .rounds import Planned, both, not_done, waiting
+from .rounds import Planned, both, not_done, on_waiting, waiting
 from .safe import USUAL, Safety, safety_of
 from .sending import Sending
 from .workspace import Workspace
@@ -30,12 +30,23 @@ Approve = Callable[[CommandResult], bool]
 
 
 async def plan(
-    workspace: Workspace, *, selector: str, only: str | None, report: Report, safety: Safety = USUAL
+    workspace: Workspace,
+    *,
+    selector: str,
+    only: str | None,
+    report: Report,
+    safety: Safety = USUAL,
+    given: Mapping[str, str] | None = None,
+    meant: Callable[[Resource], bool] = lambda _: True,
+    away: Collection[str] = (),
 ) -> CommandResult:
-    """What would change; each server is asked, all at once. Nothing is written."""
-    wanted, closed = sealing.openable(workspace, desired(workspace, selector, only))
+    """What would change; each server is asked, all at once. Nothing is written. `given` is what it is in
+    `apply_resources`; `meant` and `away` are what they are in `apply`.
+    """
+    asked = [each for each in desired(workspace, selector, only) if meant(each)]
+    wanted, closed = sealing.openable(workspace, asked, given)
     async with workspace.caller() as caller:
-        planned, failures = await plan_all(workspace, caller, wanted, report, safety, left_out=closed)
+        planned, failures = await plan_all(workspace, caller, wanted, report, safety, given, left_out=closed)
         notes = [
             *closed,
             *_on_safe_changes(planned),
@@ -44,10 +55,10 @@ async def plan(
                 for place in ([] if only else not_planned(workspace.fleet))
             ),
         ]
-        known, silent = await unmanaged.find(workspace, caller, selector, report)
+        silent = [result for result in failures if isinstance(result.error, Unreachable)]
+        known, more = await unmanaged.find(workspace, caller, selector, report, {*away, *(row.name for row in silent)})
     told = [unmanaged.remark(workspace, entry) for entry in known if only in (None, entry.key.split(".", 1)[0])]
-    failed = {result.name for result in failures}
-    servers = (*_summary(planned, failures), *(result for result in silent if result.name not in failed | {*planned}))
+    servers = (*_summary(planned, failures), *(result for result in more if result.name not in planned))
     return CommandResult(workspace.label, servers=servers, notes=(*notes, *told))
 
 
@@ -60,14 +71,19 @@ async def apply(
     lock_wait_s: int,
     report: Report,
     safety: Safety = USUAL,
+    meant: Callable[[Resource], bool] = lambda _: True,
+    away: Collection[str] = (),
+    looks: bool = True,
 ) -> CommandResult:
     """Plan, ask, then run exactly that plan: a server on which things have moved since refuses. What can be planned
-    only once some of it is there comes after that, with a question of its own.
+    only once some of it is there comes after that, with a question of its own. `meant` says which resources; servers
+    that are `away` are not asked what they still have, and none is unless this `looks`.
     """
-    wanted, notes = sealing.openable(workspace, desired(workspace, selector, only))
+    asked = [each for each in desired(workspace, selector, only) if meant(each)]
+    wanted, notes = sealing.openable(workspace, asked)
 
     async def look_around(caller: Caller, failed: Collection[str]) -> list[str]:
-        return await unmanaged.at_work(workspace, caller, selector, only, failed, report)
+        return await unmanaged.at_work(workspace, caller, selector, only, {*failed, *away}, report)
 
     done = await apply_resources(
         workspace,
@@ -78,7 +94,7 @@ async def apply(
         report=report,
         safety=safety,
         left_out=notes,
-        look_around=look_around,
+        look_around=look_around if looks else None,
     )
     return replace(done, notes=(*done.notes, *notes))
 
@@ -164,7 +180,7 @@ async def _make(
     before_run: Callable[[], None] | None = None,
 ) -> CommandResult:
     """Ask, then make what is planned; what waits is left for later."""
-    notes = (*remarks, *_on_waiting(planned), *_on_safe_changes(planned))
+    notes = (*remarks, *_on_safe_changes(planned))
     preview = CommandResult(workspace.label, servers=_summary(planned, failures), notes=_on_safe_changes(planned))
     failed = {result.name for result in failures}
     if plan_only or failed >= planned.keys():
@@ -172,7 +188,7 @@ async def _make(
     # One server that cannot be asked holds up nothing on the others.
     planned = {name: items for name, items in planned.items() if name not in failed}
     if any(item.reply.changes for items in planned.values() for item in items) and not approve(
-        replace(preview, notes=notes)
+        replace(preview, notes=(*notes, *on_failures(failures)))
     ):
         raise SfError("nothing was done", code="declined")
     if any(item.confirm_s for items in planned.values() for item in items):
@@ -226,13 +242,8 @@ async def plan_all(
                     if cannot or not any(item.reply.changes for item in planned[link.name]):
                         error.message = _about(resource, error.message, ())
                         raise
-                    later = (
-                        f"{resource.key} waits: it can be planned once what comes before it is there, "
-                        f"and then sf apply makes it too ({error.message})"
-                    )
-                    planned[link.name].append(
-                        Planned(resource, Reply("", "unchanged", notes=(later,)), "", True, confirm_s)
-                    )
+                    nothing = Reply("", "unchanged")
+                    planned[link.name].append(Planned(resource, nothing, "", error.message or error.code, confirm_s))
                     continue
                 except TrustError as error:
                     if left_out is None or error.code != "not-granted" or resource.action not in BY_NAME_ONLY:
@@ -309,10 +320,10 @@ async def _apply_on(
             resource, action = item.resource, registry.load(item.resource.action)
             op_id = new_ulid()
             try:
-                approved = item.reply.plan_sha256
+                forecast, approved = item.reply, item.reply.plan_sha256
                 if changed:
-                    fresh = await _forecast(caller, link, resource, opened, item.confirm_s, report)
-                    approved = _within_plan(item, fresh, changes, link)
+                    forecast = await _forecast(caller, link, resource, opened, item.confirm_s, report)
+                    approved = _within_plan(item, forecast, changes, link)
                 request = Request(
                     resource.action,
                     resource.params,
@@ -342,7 +353,8 @@ async def _apply_on(
             changed = changed or bool(reply.changes) or reply.outcome == "done"  # what it changed may be lost
             data |= reply.data if alone else {}
             secrets |= _named(resource, reply)
-            notes |= dict.fromkeys(reply.notes)
+            # A plan sees what the sandbox of a run does not, such as who listens.
+            notes |= dict.fromkeys((*reply.notes, *_warnings(resource, forecast), *_warnings(resource, reply)))
     return Reply(op_id, "done" if changed else "unchanged", tuple(changes), data, secrets, notes=tuple(notes))
 
 
@@ -350,6 +362,12 @@ def _about(resource: Resource, message: str, left: Sequence[Planned]) -> str:
     """With the resource that failed, and those after it that nothing was done for."""
     about = message if message.startswith(resource.key) else f"{resource.key}: {message}"
     return about + (f"; not tried: {', '.join(item.resource.key for item in left)}" if left else "")
+
+
+def _warnings(resource: Resource, reply: Reply) -> list[str]:
+    """What the action does not refuse, but somebody should know; of several resources `data` is not kept."""
+    said = reply.data.get("warnings")
+    return [f"{resource.key}: {each}" for each in said if isinstance(each, str)] if isinstance(said, list) else []
 
 
 def _named(resource: Resource, reply: Reply) -> dict[str, str]:
@@ -366,9 +384,11 @@ def _on_safe_changes(planned: Mapping[str, Sequence[Planned]]) -> tuple[str, ...
     return (f"safe change: {keys}: {safe.undone_within(found[0].confirm_s)}",)
 
 
-def _on_waiting(planned: Mapping[str, Sequence[Planned]]) -> list[str]:
-    """Remarks for whoever is asked: what is not among the changes that are shown."""
-    return [f"{name}: {note}" for name, items in planned.items() for item in items if item.waits for note in item.notes]
+def on_failures(failures: Sequence[ServerResult]) -> list[str]:
+    """Remarks for whoever is asked: where nothing is among the changes that are shown."""
+    return [
+        f"{row.name} cannot be planned: {'; '.join(row.error.message.splitlines())}" for row in failures if row.error
+    ]
 
 
 def _within_plan(item: Planned, fresh: Reply, done: Sequence[Change], link: Link) -> str:
@@ -394,5 +414,7 @@ def _summary(planned: Mapping[str, Sequence[Planned]], failures: Sequence[Server
 def _sum(items: Sequence[Planned]) -> Reply:
     """A server's forecasts as one; with nothing to change in any of them, that is the outcome."""
     changes = tuple(change for item in items for change in item.reply.changes)
-    notes = tuple(dict.fromkeys(note for item in items for note in item.notes))
+    warnings = [note for item in items if item.due for note in _warnings(item.resource, item.reply)]
+    remarks = [note for item in items for note in item.notes]
+    notes = tuple(dict.fromkeys([*remarks, *warnings, *on_waiting(items)]))
     return Reply("", "done" if changes else "unchanged", changes, notes=notes)

@@ -16,7 +16,7 @@ from ..model.cronrun import GOOD, OPEN, records, told
 from ..model.ids import new_ulid
 from ..model.result import CommandResult, Reply, Report, Request, ServerResult
 from ..plan import next_runs
-from .actions import run_action
+from .actions import read, run_action
 from .cron import stanza
 from .times import rfc3339
 from .workspace import Workspace
@@ -54,7 +54,7 @@ async def coming(workspace: Workspace, name: str, count: int) -> CommandResult:
 async def list_jobs(workspace: Workspace, *, selector: str | None, report: Report) -> CommandResult:
     """What fleet.toml asks for, and what the servers have."""
     names = workspace.select(selector or "all") if workspace.servers else []
-    found = await _read(workspace, "cron.list", selector or "all", {}, report) if names else CommandResult()
+    found = await read(workspace, "cron.list", selector or "all", {}, report) if names else CommandResult()
     notes: list[str] = []
     jobs = [
         _wanted(workspace, name, job, on, notes)
@@ -67,7 +67,7 @@ async def list_jobs(workspace: Workspace, *, selector: str | None, report: Repor
 async def show(workspace: Workspace, name: str, *, selector: str | None, report: Report) -> CommandResult:
     """One job as fleet.toml has it, and as each server does."""
     on = _where(workspace, name, selector)
-    found = await _read(workspace, "cron.show", on, {"name": name}, report)
+    found = await read(workspace, "cron.show", on, {"name": name}, report)
     job = workspace.fleet.cron.get(name)
     if not job:
         return replace(found, data={})
@@ -81,14 +81,14 @@ async def history(
 ) -> CommandResult:
     """The newest runs of a job on each server; with `failed` those alone that ended, and not well."""
     params = {"name": name, "limit": _ALL if failed else limit}
-    found = await _read(workspace, "cron.history", _where(workspace, name, selector), params, report)
+    found = await read(workspace, "cron.history", _where(workspace, name, selector), params, report)
     return _each(found, lambda server: _some(server, failed, limit))
 
 
 async def logs(workspace: Workspace, name: str, run_id: str, *, selector: str | None, report: Report) -> CommandResult:
     """What a run wrote; "" is the last one."""
     params = {"name": name, **({"run": run_id} if run_id else {})}
-    found = await _read(workspace, "cron.logs", _where(workspace, name, selector), params, report)
+    found = await read(workspace, "cron.logs", _where(workspace, name, selector), params, report)
     if run_id and any(not server.error for server in found.servers):
         # A run is of one server. That the job's other servers do not have it is no failure.
         return replace(found, servers=tuple(server for server in found.servers if not _lacks_it(server)))
@@ -185,23 +185,6 @@ def _wanted(workspace: Workspace, name: str, job: CronJob, on: list[str], notes:
         "does": f"{job.app}: {shlex.join(job.command)}" if job.app else " ".join([job.action or "", *pairs]),
         "next": rfc3339(runs[0] * 1000) if runs else None,
     }
-
-
-async def _read(
-    workspace: Workspace, action: str, selector: str, params: Mapping[str, Any], report: Report
-) -> CommandResult:
-    return await run_action(
-        workspace,
-        action,
-        selector,
-        params,
-        secrets={},
-        plan=False,
-        approve=lambda _: True,
-        timeout_s=None,
-        lock_wait_s=0,
-        report=report,
-    )
 
 
 def _each(result: CommandResult, change: Callable[[ServerResult], ServerResult]) -> CommandResult:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 #: What they make of the safe change that they are about.
 _ENDINGS = {"safe.confirm": "confirmed", "safe.rollback": "rolled-back"}
+#: Of an operation without a receipt here: it runs, or it has ended since and nobody has asked.
+_UNKNOWN = "unknown"
+#: So many operations are named where it is not clear which one is meant.
+_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Sent:
 
 
 async def list_ops(workspace: Workspace, *, limit: int) -> CommandResult:
-    """Newest first, one row an operation; an operation without a receipt from each server is open."""
+    """Newest first, one row an operation; `outcome` is unknown where no receipt came. No server is asked."""
     outcomes = _outcomes(workspace)
     rows: dict[str, dict[str, Any]] = {}
     for sent in reversed(list(_sent(workspace))):
@@ -47,7 +51,7 @@ async def list_ops(workspace: Workspace, *, limit: int) -> CommandResult:
             {"op": sent.op, "at": rfc3339(ulid_time_ms(sent.op)), "action": sent.action, "servers": [], "outcome": []},
         )
         row["servers"].insert(0, sent.server)
-        row["outcome"].insert(0, outcomes.get((sent.op, sent.server_id), "open"))
+        row["outcome"].insert(0, outcomes.get((sent.op, sent.server_id), _UNKNOWN))
         if len(rows) > limit:
             rows.popitem()
             break
@@ -55,7 +59,25 @@ async def list_ops(workspace: Workspace, *, limit: int) -> CommandResult:
         {**row, "servers": list(dict.fromkeys(row["servers"])), "outcome": list(dict.fromkeys(row["outcome"]))}
         for row in rows.values()
     ]
-    return CommandResult(workspace.label, data={"ops": table})
+    unsettled = [row["op"] for row in table if _UNKNOWN in row["outcome"]]
+    notes = (f"unknown: not told here yet how it ended; `sf op status {unsettled[0]}` asks",) if unsettled else ()
+    return CommandResult(workspace.label, data={"ops": table}, notes=notes)
+
+
+async def named(workspace: Workspace, prefix: str) -> CommandResult:
+    """`op` is the one operation sent from here whose id begins so. Raises UsageError, which lists them where there are
+    more.
+    """
+    found: dict[str, Sent] = {sent.op: sent for sent in _sent(workspace) if sent.op.startswith(prefix)}
+    if not found:
+        hint = "sf op list; one that was sent from another machine goes by its whole id"
+        raise UsageError(f"no operation was sent from here whose id begins with {prefix}", hint=hint)
+    if len(found) > 1:
+        lines = [f"{op}  {found[op].action}" for op in sorted(found, reverse=True)]
+        more = [f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+        said = "\n".join([f"{len(found)} operations begin with {prefix}", *lines[:_NAMED], *more])
+        raise UsageError(said, hint="add more of its characters")
+    return CommandResult(workspace.label, data={"op": next(iter(found))})
 
 
 async def status(workspace: Workspace, op_id: str, *, report: Report) -> CommandResult:

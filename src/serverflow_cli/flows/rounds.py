@@ -19,15 +19,16 @@ class Planned:
     resource: Resource
     reply: Reply
     base: str
-    #: It cannot be planned before what comes earlier in the file is there: a user's shell, say, that a package brings.
-    waits: bool = False
+    #: Why it cannot be planned before what comes earlier in the file is there, such as the package that brings a user's
+    #: shell; "" when it was.
+    waits: str = ""
     #: Seconds within which it has to be confirmed, 0 for what is no safe change.
     confirm_s: int = 0
 
     @property
     def due(self) -> bool:
         """Something differs on the server, or the server does not know yet that this is what we want."""
-        return self.waits or bool(self.reply.changes) or self.base != resource_hash(self.resource)
+        return bool(self.waits or self.reply.changes) or self.base != resource_hash(self.resource)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -43,6 +44,15 @@ def waiting(planned: Mapping[str, Sequence[Planned]], done: CommandResult) -> li
     """What waited, on the servers on which all that it waited for went well."""
     good = {server.name for server in done.servers if not server.error}
     return [item.resource for name, items in planned.items() if name in good for item in items if item.waits]
+
+
+def on_waiting(planned: Sequence[Planned]) -> list[str]:
+    """Remarks on those of one server that wait: a line for each reason."""
+    keys: dict[str, list[str]] = {}
+    for item in planned:
+        if item.waits:
+            keys.setdefault(item.waits, []).append(item.resource.key)
+    return [f"after that, and not planned before: {', '.join(names)} ({why})" for why, names in keys.items()]
 
 
 def not_done(fleet: str, later: Sequence[Resource], reason: SfError | KeyboardInterrupt) -> CommandResult:

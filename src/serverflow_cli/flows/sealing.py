@@ -148,15 +148,18 @@ def resolve_for(
     return {**known, **_resolved(workspace, wanted)}
 
 
-def openable(workspace: Workspace, resources: Sequence[Resource]) -> tuple[list[Resource], list[str]]:
+def openable(
+    workspace: Workspace, resources: Sequence[Resource], given: Mapping[str, str] | None = None
+) -> tuple[list[Resource], list[str]]:
     """Those of which we hold all secrets, and a note for each other one: a deploy key applies the rest of the file.
+    `given` are values that secrets.toml does not have yet.
 
     Raises ConfigError for a secret that nobody has, TrustError.
     """
     ours, notes = [], []
     for resource in resources:
         try:
-            resolve_for(workspace, [resource])
+            resolve_for(workspace, [resource], given)
         except ConfigError as error:
             if error.code != NOT_OURS and _own_keys(workspace, needed=False):
                 raise

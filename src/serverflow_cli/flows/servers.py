@@ -143,20 +143,9 @@ def _on_bundle(greeting: Hello, ours: int) -> tuple[str, ...]:
 
 
 async def facts(workspace: Workspace, *, selector: str, report: Report) -> CommandResult:
-    from .actions import run_action
+    from .actions import read
 
-    return await run_action(
-        workspace,
-        "system.info",
-        selector,
-        {},
-        secrets={},
-        plan=False,
-        approve=lambda _: True,
-        timeout_s=None,
-        lock_wait_s=0,
-        report=report,
-    )
+    return await read(workspace, "system.info", selector, {}, report)
 
 
 def check_new_name(workspace: Workspace, name: str) -> None:

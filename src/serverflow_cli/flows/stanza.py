@@ -131,9 +131,11 @@ async def edited(
     report: Report,
     safety: Safety,
     given: Mapping[str, str] | None = None,
+    before_write: Callable[[], None] = lambda: None,
 ) -> CommandResult:
     """Plan against the edited text first; the file is written once the plan was approved, before the servers change.
     Secrets that are `given` are sealed then too. Ended in between, as by Ctrl-C, it takes the edit back.
+    `before_write` may raise what keeps the file from being written.
 
     Raises PlanChanged when the file asks for something else by then.
     """
@@ -150,6 +152,7 @@ async def edited(
     texts: list[str] = []
 
     def write() -> None:
+        before_write()
         if given:  # first: the file never refers to what is not there
             sealing.store(workspace, given)
         with edit(workspace.folder) as real:

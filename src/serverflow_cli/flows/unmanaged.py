@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from serverflow_actions import registry
@@ -13,14 +13,20 @@ from ..model.ids import new_ulid
 from ..model.result import Reply, Report, Request, ServerResult
 from ..plan.desired import resources
 from ..plan.diff import Unmanaged, unmanaged
+from ..plan.welcome import PAGE, given_way
 from .workspace import Workspace
 
 if TYPE_CHECKING:
     from ..rpc.call import Caller
     from ..rpc.hello import Link
 
-#: What goes on by itself: alerts leave, jobs run.
-_AT_WORK = ("notify", "cron")
+#: What goes on by itself, and what ends it: alerts leave, jobs run, certificates are renewed, routes answer.
+_AT_WORK = {
+    "notify": "sf notify remove {name} --on {server}",
+    "cron": "sf cron remove {name} --on {server}",
+    "cert": "sf cert remove {name} --on {server}",
+    "route": "sf action run route.remove --on {server} name={name}",
+}
 
 
 async def find(
@@ -42,22 +48,30 @@ async def find(
         return reply
 
     asked = await workspace.on_all(names, work, report)
-    found = unmanaged(applied, resources(workspace.fleet))
+    replaced = given_way(workspace.fleet)  # route.set of what came instead has taken the page away
+    found = [
+        each
+        for each in unmanaged(applied, resources(workspace.fleet))
+        if each.key != PAGE or each.server not in replaced
+    ]
     return found, [result for result in asked if isinstance(result.error, Unreachable)]
 
 
 async def at_work(
     workspace: Workspace, caller: Caller, selector: str, only: str | None, failed: Collection[str], report: Report
 ) -> list[str]:
-    """Notes on the channels and jobs that a changed file has left on servers."""
+    """Notes on what a changed file has left on servers, and goes on there."""
     areas = [area for area in _AT_WORK if only in (None, area)]
     if not areas:
         return []
     found, silent = await find(workspace, caller, selector, report, failed)
     notes = [remark(workspace, entry) for entry in found if entry.key.partition(".")[0] in areas]
-    if silent:
-        notes.append(f"could not be asked what they still have: {', '.join(result.name for result in silent)}")
-    return notes
+    return [*notes, *not_told(result.name for result in silent)]
+
+
+def not_told(names: Iterable[str]) -> list[str]:
+    """A note on servers that did not answer, and of which nothing else was wanted."""
+    return [f"could not be asked what they still have: {text}"] if (text := ", ".join(names)) else []
 
 
 def remark(workspace: Workspace, entry: Unmanaged) -> str:
@@ -67,5 +81,6 @@ def remark(workspace: Workspace, entry: Unmanaged) -> str:
     there = {f"notify.{channel}" for channel in workspace.fleet.notify.channels}
     there |= {resource.key for resource in resources(workspace.fleet)}
     why = f"no longer for {entry.server}" if entry.key in there else "no longer in fleet.toml"
-    way_out = f": sf {area} remove {shlex.quote(name)} --on {entry.server}" if area in _AT_WORK else ""
-    return f"{entry.server}: {entry.key} is unmanaged: it was applied once and is {why}{way_out}"
+    way_out = _AT_WORK.get(area, "").format(name=shlex.quote(name), server=entry.server)
+    said = f"{entry.server}: {entry.key} is unmanaged: it was applied once and is {why}"
+    return f"{said}: {way_out}" if way_out else said

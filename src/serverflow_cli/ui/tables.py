@@ -11,9 +11,6 @@ from .units import humane, share
 
 Row = Mapping[str, Any]
 
-#: So many rows are still read one after the other with pleasure.
-_FEW = 4
-
 #: Words whose colour tells good from bad at a glance.
 _GOOD = frozenset(("active", "confirmed", "done", "enabled", "ok", "online", "running", "unchanged"))
 _BAD = frozenset(("failed", "denied", "offline", "unreachable", "timeout", "killed", "drift", "rolled-back"))
@@ -22,8 +19,8 @@ _BAD = frozenset(("failed", "denied", "offline", "unreachable", "timeout", "kill
 def print_rows(terminal: Terminal, rows: Sequence[Row]) -> None:
     """A table with a line for each row.
 
-    On a terminal that is too narrow for it a few rows become records, one after the other, and many are cut to fit;
-    without a terminal all is shown.
+    On a terminal that is too narrow for it the rows become records, one after the other: nothing is cut, which may be
+    just what one asks for, or an id to be copied. Without a terminal lines are as long as they are.
     """
     if not rows:
         return
@@ -35,7 +32,7 @@ def print_rows(terminal: Terminal, rows: Sequence[Row]) -> None:
     if not terminal.shows_results:
         for line in [heads, *cells]:
             terminal.out("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    elif sum(widths) + 2 * (len(widths) - 1) > terminal.columns and len(rows) <= _FEW:
+    elif sum(widths) + 2 * (len(widths) - 1) > terminal.columns:
         for index, row in enumerate(folded):
             if index:
                 terminal.out()

@@ -2,6 +2,7 @@
 
 _s                                  seconds          277200            → 3d 5h
 _at, since, deadline                ms since epoch or RFC 3339         → 2026-11-22 17:25:03 +01:00
+next, not_after and the like        ms since epoch, as numbers alone   → 2026-11-22 17:25:03 +01:00
 size, memory, swap, disk, _bytes    bytes            1288490189        → 1.2 GiB
 """
 
@@ -11,6 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 _BYTE_WORDS = frozenset(("bytes", "disk", "memory", "size", "swap"))
+#: Of certificates, jobs and their runs; 0 is none. As texts they are other things: `ended` how a change did, say.
+_MOMENTS = frozenset(("due", "ended", "installed", "next", "not_after", "not_before", "started", "upcoming", "window"))
+#: 1973. What is less counts something else: where `dns.fetch` goes on, say.
+_FIRST_MOMENT = 10**11
 
 
 def humane(field: str, value: Any, *, local: bool) -> str:
@@ -23,6 +28,8 @@ def humane(field: str, value: Any, *, local: bool) -> str:
         return ", ".join(humane(field, item, local=local) for item in value)
     if isinstance(value, dict):
         return ", ".join(f"{key}={humane(key, item, local=local)}" for key, item in value.items())
+    if field in _MOMENTS and isinstance(value, int) and (value == 0 or value >= _FIRST_MOMENT):
+        return time(value, local=local) if value else "-"
     words = field.replace("-", "_").split("_")
     if words[-1] in ("at", "since", "deadline"):
         return time(value, local=local) if value else "-"
@@ -31,6 +38,11 @@ def humane(field: str, value: Any, *, local: bool) -> str:
     if isinstance(value, int) and not _BYTE_WORDS.isdisjoint(words):
         return size(value)
     return str(value)
+
+
+def is_none(field: str, value: Any) -> bool:
+    """Whether nothing is there to be shown: an empty text or list, a moment that is 0."""
+    return value == {} or humane(field, value, local=False) == "-"
 
 
 def size(count: int) -> str:
