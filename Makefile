@@ -5,6 +5,8 @@
 BIN := .venv/bin
 # How many target tests run at a time; each worker has servers of its own.
 WORKERS ?= 3
+# The same for tests without a server.
+CORES ?= 2
 # How long atheris tries each of its three harnesses, and how many examples hypothesis tries for each reader.
 FUZZ_SECONDS ?= 60
 FUZZ_EXAMPLES ?= 200
@@ -29,7 +31,7 @@ lint: .venv/dev.stamp ## ruff, mypy --strict and the import rules
 
 fast: .venv/dev.stamp ## The tests that need no server
 	@tests/shells.sh
-	$(BIN)/pytest -q tests/unit tests/trust tests/cases tests/fuzz
+	$(BIN)/pytest -q -n $(CORES) --dist loadfile tests/unit tests/trust tests/cases tests/contract tests/fuzz
 
 fuzz: .venv/dev.stamp .venv/fuzz.stamp ## The same readers of outside data, tried much harder: hypothesis, then atheris
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/pytest -q tests/fuzz
@@ -43,7 +45,7 @@ oldest: ## The cases on the oldest Python that servers may have, Debian 11's
 servers: .venv/dev.stamp ## The tests on real servers in containers
 	@tests/targets/engine.sh
 	@tests/targets/images.sh
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/targets
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/targets
 
 bench: .venv/dev.stamp .venv/bench.stamp ## Measure against OpenSSH, pyinfra, fabric and Ansible
 	@tests/targets/engine.sh

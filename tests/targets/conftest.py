@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,8 +13,23 @@ from pytest_docker.plugin import Services
 from .operator import Operator, new_operator
 from .target import COMPOSE_FILE, Fleet, Target, call, remove_leftovers
 
+#: Seconds that some files were seen to take, where two for each test is far from it.
+LONG = {
+    "test_attacks.py": 110,
+    "test_attacks_params.py": 120,
+    "test_cert.py": 480,
+    "test_cron_clocks.py": 200,
+    "test_names.py": 140,
+    "test_rekey.py": 260,
+    "test_safe.py": 200,
+    "test_safe_kills.py": 230,
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: with `--dist loadfile` the last one must not run alone for minutes."""
+    tests = Counter(item.path.name for item in items)
+    items.sort(key=lambda item: -LONG.get(item.path.name, 2 * tests[item.path.name]))
     for item in items:
         if "fleet" in getattr(item, "fixturenames", ()):
             item.add_marker("target")

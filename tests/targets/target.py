@@ -7,8 +7,10 @@ import socket
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from .console import Console
 
 HERE = Path(__file__).parent
 COMPOSE_FILE = HERE / "docker-compose.yml"
@@ -21,8 +23,12 @@ def call(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command and capture what it says; a failure tells what was said."""
     done = subprocess.run(argv, input=input, capture_output=True, text=True, env=env)
-    if check and done.returncode:
-        error = subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
+    return _checked(done) if check else done
+
+
+def _checked(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    if done.returncode:
+        error = subprocess.CalledProcessError(done.returncode, done.args, done.stdout, done.stderr)
         error.add_note(f"{done.stdout}{done.stderr}".strip())
         raise error
     return done
@@ -40,11 +46,12 @@ class Target:
     container: str
     admin_key: Path  # lets in root, admin (sudo without a password) and pwadmin (sudo with the password "testpw")
     network: str
+    console: Console = field(repr=False, compare=False)
 
     def run(self, *argv: str, input: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command as root beside sshd, so that it works whatever becomes of SSH or the network."""
-        options = [] if input is None else ["-i"]
-        return call("docker", "exec", *options, self.container, *argv, input=input, check=check)
+        done = self.console.run(argv, input)
+        return _checked(done) if check else done
 
     def host_key(self) -> str:
         """The public host key as `ssh-ed25519 AAAA…`, without the comment."""
@@ -62,6 +69,7 @@ class Target:
 
     def pause(self) -> None:
         """Freeze every process: connections stay open and nothing answers."""
+        self.console.close()
         call("docker", "pause", self.container)
 
     def unpause(self) -> None:
@@ -78,8 +86,8 @@ class Target:
         """Wait for the end of the boot; sshd listens by then. Asking sshd itself would spend its patience
         (PerSourcePenalties) with callers that do not log in."""
         deadline = time.monotonic() + timeout
-        asking = "systemctl", "is-system-running", "--wait"
-        while self.run(*asking, check=False).stdout.strip() not in ("running", "degraded"):
+        asking = "docker", "exec", self.container, "systemctl", "is-system-running", "--wait"
+        while call(*asking, check=False).stdout.strip() not in ("running", "degraded"):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.name} ({self.container}) has not booted within {timeout:g} s")
             time.sleep(0.05)
@@ -127,7 +135,7 @@ class Fleet:
     def _target(self, name: str, release: str, container: str, port: int) -> Target:
         address = "{{range $name, $net := .NetworkSettings.Networks}}{{$name}} {{$net.IPAddress}}{{end}}"
         network, ip = call("docker", "inspect", "-f", address, container).stdout.split()
-        target = Target(name, release, "127.0.0.1", port, ip, container, self.admin_key, network)
+        target = Target(name, release, "127.0.0.1", port, ip, container, self.admin_key, network, Console(container))
         target.wait_until_up()
         return target
 
