@@ -30,7 +30,9 @@ apt-get -qy --no-install-recommends install \
 # The network's repository stays: any other package needs `apt-get update` first, as on a fresh server.
 mkdir -p /srv/aptrepo/partial
 apt-get -qy --download-only -o Dir::Cache::Archives=/srv/aptrepo install redis-server htop tree nftables acl attr nginx-light \
-  postfix libfaketime
+  postfix libfaketime pdns-server pdns-backend-sqlite3 bind9-dnsutils sqlite3 certbot pebble
+# Of Debian 11 nginx-light cannot limit rates, and does not go with the nginx that can.
+apt-get -qy --download-only -o Dir::Cache::Archives=/srv/aptrepo install nginx
 cd /srv/aptrepo
 rm -rf partial lock
 for deb in *.deb; do

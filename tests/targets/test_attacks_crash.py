@@ -155,11 +155,9 @@ def small_disk(victim: Victim) -> Iterator[None]:
     )
     victim.target.run("sh", "-c", move)
     yield
-    move_back = (
-        f"cp -a /mnt/small/receipts.chain /root/ && umount {STATE} && mv /root/receipts.chain {STATE}/ && "
-        "umount /mnt/small && rmdir /mnt/small"
-    )
-    victim.target.run("sh", "-c", move_back)
+    # Whatever the timer has just started ends first: until then it is busy.
+    eventually(lambda: victim.target.run("umount", STATE, check=False).returncode == 0, "nobody has a file there")
+    victim.target.run("sh", "-c", f"mv /mnt/small/receipts.chain {STATE}/ && umount /mnt/small && rmdir /mnt/small")
 
 
 def _fill(victim: Victim) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -59,6 +60,7 @@ RIGHT: dict[str, Any] = {
     "text": "unit cron active", "document": "MaxAuthTries 3\n", "rule": "80/tcp", "port": 8080,
     "sshkey": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIh07NHBmm2jNaRAtN9hVWjWMipRJ5mwnHPtmqxMrIYg x",
     "schedule": "15 3 * * *", "action": "service.restart", "label": "ops", "eventrule": "* warning",
+    "routehost": "shop.acme.app", "domain": "acme.app", "target": "3000", "location": "/api 3001", "rate": "10/s",
 }  # fmt: skip
 PLACES = [(name, param) for name in registry.names() for param in registry.load(name).params]
 #: Tried on every parameter; of the others, each grammar sees all, one parameter of its own or another.
@@ -106,7 +108,11 @@ def _canaries(victim: Victim) -> str:
 def test_hostile_text_as_any_parameter_of_any_action(victim: Victim, app: str, name: str, param: Param) -> None:
     """Denied by the grammar before an operation is burned; or content for which a semicolon is a semicolon."""
     action = registry.load(name)
-    right = {one.name: [RIGHT[one.type]] if one.many else RIGHT[one.type] for one in action.params if one.required}
+    needed = [one for one in action.params if one.required]
+    right = {one.name: [RIGHT[one.type]] if one.many else RIGHT[one.type] for one in needed if not one.secret}
+    sealed = {one.name: RIGHT[one.type] for one in needed if one.secret and one.name != param.name}
+    frame = os.urandom(32) + json.dumps(sealed).encode() if sealed else b""
+    commit = hashlib.sha256(frame).hexdigest() if sealed else None
     before, refusal = _canaries(victim), "bad-secrets" if param.secret else "bad-params"
     if param.name == action.schedules:
         refusal = "not-granted"  # nobody is granted what cannot be an action
@@ -114,8 +120,9 @@ def test_hostile_text_as_any_parameter_of_any_action(victim: Victim, app: str, n
         value = [text] if param.many else text
         with victim.client.session() as session:
             blobs = [{"sha256": RIGHT["sha256"], "size": len(CONTENT)}] if action.blobs else []
-            body = session.command(name, {**right, param.name: value}, action_version=action.version, blobs=blobs)
-            session.send_command(body)
+            mine = {**right, param.name: value}
+            body = session.command(name, mine, action_version=action.version, blobs=blobs, secrets_commit=commit)
+            session.send_command(body, frame)
             answer = session.echoed(session.answer([CONTENT]))
         if not _accepts(param, value):
             assert (answer.verdict, victim.burned(body["op_id"])) == (refusal, False), what

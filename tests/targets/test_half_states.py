@@ -40,7 +40,7 @@ def test_a_resource_waits_for_what_it_needs(fresh_operator: Operator, fresh_targ
     path.write_text(path.read_text().replace("[servers.web9]\n", '[servers.web9]\npackages = ["redis-server"]\n'))
     append(path, '\n[users.tess]\non = "web9"\ngroups = ["redis"]\n')  # a group that the package brings
     planned = fresh_operator.run("plan")
-    assert "can be planned once" in planned.stderr
+    assert "not planned before: user.tess (there is no group redis)" in planned.stderr
     fresh_operator.run("apply", "--yes")
     assert "ii" in target.run("dpkg", "-l", "redis-server").stdout
     assert "redis" in target.run("id", "-nG", "tess").stdout.split()
