@@ -541,6 +541,11 @@ def test_an_empty_list_prints_nothing_but_a_note() -> None:
     assert (ended.out, ended.err) == ("", "sf: note: no ops\n")
 
 
+def test_that_there_is_nothing_is_said_once() -> None:
+    empty = CommandResult("acme", data={"routes": []}, notes=("no routes: sf route add",))
+    assert sf("route list", FakeFlows(empty)).err.splitlines() == ["sf: note: no routes: sf route add"]
+
+
 @pytest.mark.parametrize(
     "line", ["op list --limit 0", "op list --limit 00", "safe history --limit 0", "safe history --limit 201"]
 )

@@ -59,7 +59,9 @@ async def list_zones(workspace: Workspace, report: Report) -> CommandResult:
     good = [ServerResult(name, Reply("", "done"), kind="provider")
             for name, one in zip(fleet.dns.providers, found, strict=True) if isinstance(one, list)]  # fmt: skip
     notes = () if rows or failed else ("no zones: sf dns setup",)
-    return CommandResult(workspace.label, servers=(*good, *failed), data={"zones": rows} if rows else {}, notes=notes)
+    return CommandResult(
+        workspace.label, servers=(*good, *failed), data={} if failed and not rows else {"zones": rows}, notes=notes
+    )
 
 
 async def show_zone(workspace: Workspace, zone: str, report: Report) -> CommandResult:

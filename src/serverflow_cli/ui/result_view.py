@@ -18,7 +18,7 @@ def print_result(terminal: Terminal, result: CommandResult, *, changes: bool, pl
     if changes:
         print_changes(terminal, result.servers, terminal.stdout, planned=planned)
     _print_server_data(terminal, [server for server in result.servers if server.reply and server.reply.data])
-    _print_data(terminal, result.data)
+    _print_data(terminal, result.data, result.notes)
     _print_secrets(terminal, result.servers)
     for note in result.notes:
         print_note(terminal, note)
@@ -59,10 +59,13 @@ def _print_server_data(terminal: Terminal, servers: Sequence[ServerResult]) -> N
         print_rows(terminal, [{"server": name, **part} for name, part in data])
 
 
-def _print_data(terminal: Terminal, data: Mapping[str, Any]) -> None:
+def _print_data(terminal: Terminal, data: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
+    """`notes` come after it: one of them may say that there is nothing, and what to do."""
     rows = _table_in(data)
     if len(data) == 1 and [] in data.values():
-        print_note(terminal, f"no {clean(next(iter(data))).replace('_', ' ')}")
+        nothing = f"no {clean(next(iter(data))).replace('_', ' ')}"
+        if not any(note.startswith(nothing) for note in notes):
+            print_note(terminal, nothing)
     elif rows is None:
         print_record(terminal, data)
     else:
